@@ -1,0 +1,1 @@
+"""Octavo: language models in a handy format."""

@@ -1,0 +1,80 @@
+"""The architectures: one file each, found by the model type that a config names.
+
+An architecture is a module, no class, that gives `Config`, `shapes`, `initial`, `init_state`, `forward`
+and `FIXED` (parameters that are stored and never trained); docs/design.md states the contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from octavo.errors import OctavoError
+from octavo.models import plain, prenorm, recurrent
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from octavo.nn import Array
+
+ARCHITECTURES: dict[str, ModuleType] = {
+    "rnn": recurrent,
+    "gru": recurrent,
+    "lstm": recurrent,
+    "plain": plain,
+    "prenorm": prenorm,
+}
+
+
+def architecture(model_type: str) -> ModuleType:
+    """The module of a model type.
+
+    Examples
+    --------
+    >>> architecture("gru").__name__
+    'octavo.models.recurrent'
+    """
+    if model_type not in ARCHITECTURES:
+        raise OctavoError(f"no model type is called {model_type!r}; there are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[model_type]
+
+
+def configure(model_type: str, options: dict[str, Any]) -> Any:
+    """The config of a model type from its fields as `config.json` holds them."""
+    config_class = architecture(model_type).Config
+    known = [field.name for field in fields(config_class)]
+    if unknown := sorted(set(options) - set(known)):
+        raise OctavoError(f"{model_type} has no option {', '.join(unknown)}; it has {', '.join(known)}")
+    try:
+        return config_class(**options)
+    except TypeError as error:  # a field left out, or a layer that is no mapping
+        raise OctavoError(f"the config of a {model_type} model is not complete: {error}") from None
+
+
+def design(model_type: str, vocab_size: int, **sizes: Any) -> Any:
+    """A config for a new model; what `sizes` leaves out has the course's size.
+
+    Examples
+    --------
+    >>> design("gru", 44).layers[0].units
+    512
+    """
+    if architecture(model_type) is recurrent:
+        sizes = {"units": (128, 64)} | sizes if model_type == "rnn" else sizes
+        allowed = ("units", "embedding")
+        if unknown := sorted(set(sizes) - set(allowed)):
+            raise OctavoError(f"{model_type} has no size {', '.join(unknown)}; it has {', '.join(allowed)}")
+        return recurrent.design(model_type, vocab_size, **sizes)
+    return configure(model_type, {"vocab_size": vocab_size, **sizes})
+
+
+def initial_params(model_type: str, config: Any, rng: Generator) -> dict[str, Array]:
+    """Parameters before training, in float32."""
+    module = architecture(model_type)
+    return {name: module.initial(config, name, shape, rng) for name, shape in module.shapes(config).items()}
+
+
+def describe(model_type: str, config: Any) -> dict[str, Any]:
+    """What `config.json` holds."""
+    return {"model_type": model_type, **asdict(config)}

@@ -1,0 +1,358 @@
+"""The vocabulary: the operations of the field, each a few lines that read as the published equation.
+
+Every function takes NumPy or JAX arrays and computes with the library that its inputs belong to, so
+that one source is the readable NumPy model, the function that JAX differentiates and compiles, and
+the specification of every faster kernel. Nothing here knows a model, a file or a device.
+
+Axis letters, used in every shape comment of the package:
+B batch, T time (new tokens), S seen positions (slots of a cache), V vocabulary, D width,
+H heads, K width of one head, U units of a recurrent layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from octavo.errors import OctavoError
+
+Array: TypeAlias = Any
+"""A NumPy or a JAX array; shapes are given in comments and docstrings."""
+
+Params: TypeAlias = Mapping[str, Array]
+"""A model's parameters under their published names; matrices are (out, in)."""
+
+Tap: TypeAlias = Callable[[str, Array], Array]
+"""Called with the name of an activation and its value; what it returns takes the value's place."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array library of the arrays: NumPy, unless one of them is another library's."""
+    for array in arrays:
+        if not isinstance(array, np.ndarray | np.generic):
+            return array.__array_namespace__()
+    return np
+
+
+# ---------------------------------------------------------------- parameters
+
+
+class View:
+    """A flat mapping of parameters seen below a prefix, with the tap that rides along.
+
+    Examples
+    --------
+    >>> p = View({"layers.0.wq.weight": np.eye(2)})
+    >>> p.at("layers.0.")["wq.weight"].shape
+    (2, 2)
+    """
+
+    __slots__ = ("observe", "params", "prefix")
+
+    def __init__(self, params: Params, prefix: str = "", observe: Tap | None = None) -> None:
+        self.params, self.prefix, self.observe = params, prefix, observe
+
+    def __getitem__(self, name: str) -> Array:
+        return self.params[self.prefix + name]
+
+    def get(self, name: str) -> Array | None:
+        """The parameter, or None where the model has none of that name (a bias, say)."""
+        return self.params.get(self.prefix + name)
+
+    def at(self, prefix: str) -> View:
+        """The parameters whose names go on with `prefix`."""
+        return View(self.params, self.prefix + prefix, self.observe)
+
+    def each(self, prefix: str, count: int) -> Iterator[View]:
+        """The views `prefix0.`, `prefix1.`, ... of a stack of layers."""
+        return (self.at(f"{prefix}{i}.") for i in range(count))
+
+    def tap(self, name: str, x: Array) -> Array:
+        """`x`, or what an observer puts in its place."""
+        return x if self.observe is None else self.observe(self.prefix + name, x)
+
+
+def view(params: Params | View) -> View:
+    """A view of all parameters (a view is returned as it is)."""
+    return params if isinstance(params, View) else View(params)
+
+
+# ---------------------------------------------------------------- linear maps and normalisation
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """``x W^T + b``: x [..., in], weight (out, in), bias (out,) -> [..., out]."""
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def embed(ids: Array, weight: Array) -> Array:
+    """The rows of `weight` (V, D) that `ids` [...] name -> [..., D]."""
+    return namespace(weight, ids).asarray(weight)[ids]
+
+
+def rms_norm(x: Array, eps: float, gain: Array | None = None) -> Array:
+    """``x / sqrt(mean(x^2) + eps)`` over the last axis (Zhang and Sennrich 2019, eq. 4)."""
+    xp = namespace(x)
+    y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
+    return y if gain is None else y * gain
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+def softmax(x: Array, temperature: float = 1.0) -> Array:
+    """``exp(x / temperature)`` normalised over the last axis; stable for any finite input.
+
+    Parameters
+    ----------
+    x : array [..., V]
+    temperature : float
+        Divides `x`. At 0 the mass is spread evenly over the maxima.
+
+    Returns
+    -------
+    array [..., V]
+        Sums to 1 over the last axis.
+
+    Raises
+    ------
+    OctavoError
+        If the temperature is negative or not a number.
+
+    Examples
+    --------
+    >>> softmax(np.array([1.0, 3.0, 3.0]), temperature=0)
+    array([0. , 0.5, 0.5])
+    >>> softmax(np.array([[1000.0, 1000.0]]))
+    array([[0.5, 0.5]])
+    """
+    if not temperature >= 0:
+        raise OctavoError(f"a temperature is a number of at least 0, not {temperature}")
+    x = x if hasattr(x, "__array_namespace__") else np.asarray(x)
+    xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating") and xp is np:
+        x = x.astype(np.float64)
+    top = xp.max(x, axis=-1, keepdims=True)
+    if temperature == 0:
+        e = (x == top).astype(x.dtype)
+    else:
+        e = xp.exp(x - top if temperature == 1 else (x - top) / temperature)
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+def log_softmax(x: Array) -> Array:
+    """``x - log(sum(exp(x)))`` over the last axis.
+
+    Examples
+    --------
+    >>> np.exp(log_softmax(np.array([0.0, 0.0])))
+    array([0.5, 0.5])
+    """
+    xp = namespace(x)
+    x = x - xp.max(x, axis=-1, keepdims=True)
+    return x - xp.log(xp.sum(xp.exp(x), axis=-1, keepdims=True))
+
+
+# ---------------------------------------------------------------- positions
+
+
+def frequencies(width: int, base: float = 10000.0) -> Array:
+    """``base^(-2i / width)`` for i = 0 .. width/2 - 1, as float64 (Vaswani et al. 2017, section 3.5)."""
+    if width % 2:
+        raise OctavoError(f"sinusoidal positions need an even width, not {width}")
+    return base ** (-np.arange(0, width, 2) / width)
+
+
+def sinusoids(positions: int | Array, width: int | Array, *, interleaved: bool = False) -> Array:
+    """Sinusoidal position encodings (Vaswani et al. 2017, section 3.5).
+
+    Parameters
+    ----------
+    positions : int or array [...]
+        How many positions, counted from 0, or the positions themselves.
+    width : int or array [D/2]
+        The width D, or the frequencies themselves.
+    interleaved : bool
+        Sine and cosine of a frequency side by side; otherwise all sines, then all cosines.
+
+    Returns
+    -------
+    array [..., D]
+        In float64 where NumPy computes it: the angles of far positions need the digits.
+
+    Raises
+    ------
+    OctavoError
+        If the width is odd.
+
+    Examples
+    --------
+    >>> sinusoids(2, 4, interleaved=True).round(4)
+    array([[0.    , 1.    , 0.    , 1.    ],
+           [0.8415, 0.5403, 0.01  , 0.9999]])
+    """
+    positions = np.arange(positions) if isinstance(positions, int) else positions
+    rates = frequencies(width) if isinstance(width, int) else width
+    xp = namespace(positions, rates)
+    angles = positions[..., None] * rates  # [..., D/2]
+    waves = xp.sin(angles), xp.cos(angles)
+    if interleaved:
+        return xp.stack(waves, axis=-1).reshape(*angles.shape[:-1], -1)
+    return xp.concatenate(waves, axis=-1)
+
+
+# ---------------------------------------------------------------- attention and its cache
+
+
+class Cache(NamedTuple):
+    """What a Transformer remembers: keys and values per layer, and how far each row has come."""
+
+    keys: tuple[Array, ...]  # one [B, S, H, K] a layer
+    values: tuple[Array, ...]  # one [B, S, H, K] a layer
+    position: Array  # [B], tokens seen
+
+    @property
+    def room(self) -> int:
+        """How many tokens the cache can hold."""
+        return int(self.keys[0].shape[1])
+
+
+def empty_cache(layers: int, batch: int, length: int, heads: int, head_width: int, like: Array) -> Cache:
+    """A cache for `length` tokens a row, in the library and dtype of `like`."""
+    xp = namespace(like)
+
+    def slots() -> tuple[Array, ...]:
+        return tuple(xp.zeros((batch, length, heads, head_width), like.dtype) for _ in range(layers))
+
+    return Cache(slots(), slots(), xp.zeros(batch, xp.int32))
+
+
+def grow(cache: Cache, length: int) -> Cache:
+    """The same memory with room for `length` tokens."""
+    xp = namespace(cache.position)
+
+    def widen(x: Array) -> Array:
+        return xp.concatenate([x, xp.zeros((x.shape[0], length - x.shape[1], *x.shape[2:]), x.dtype)], axis=1)
+
+    return Cache(tuple(map(widen, cache.keys)), tuple(map(widen, cache.values)), cache.position)
+
+
+def token_positions(tokens: Array, cache: Cache | None) -> Array:
+    """The positions of `tokens` [B, T], which follow what the cache holds -> [B, T]."""
+    xp = namespace(tokens)
+    new = xp.arange(tokens.shape[1], dtype=xp.int32)
+    if cache is None:
+        return xp.broadcast_to(new, tokens.shape)
+    return cache.position[:, None] + new
+
+
+def extend(slots: Array | None, new: Array, positions: Array) -> Array:
+    """`slots` [B, S, H, K] with `new` [B, T, H, K] written at `positions` [B, T]; no slots: `new` itself.
+
+    NumPy writes in place and raises IndexError past the end. JAX, which would drop such a write
+    in silence, leaves NaN in the last slot instead, so that the logits show it.
+    """
+    if slots is None:
+        return new
+    xp = namespace(slots, new)
+    rows = xp.arange(slots.shape[0])[:, None]
+    if xp is np:
+        slots[rows, positions] = new
+        return slots
+    new = xp.where((positions < slots.shape[1])[..., None, None], new, xp.nan)
+    return slots.at[rows, positions].set(new, mode="clip")
+
+
+def split_heads(x: Array, heads: int) -> Array:
+    """[B, T, H*K] -> [B, T, H, K]: head h is the h-th run of K columns."""
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap) -> Array:
+    """Causal ``softmax(q k^T / sqrt(K)) v`` (Vaswani et al. 2017, eq. 1), heads joined.
+
+    q [B, T, H, K] at `positions` [B, T]; k and v [B, S, H, K] with position s in slot s -> [B, T, H*K].
+    `tap` is shown the attention pattern [B, H, T, S].
+    """
+    xp = namespace(q)
+    if xp is np:  # leave out the slots that no row has reached
+        reached = int(positions.max()) + 1
+        k, v = k[:, :reached], v[:, :reached]
+    q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T or S, K]
+    scores = q.shape[-1] ** -0.5 * q @ k.swapaxes(2, 3)  # [B, H, T, S]
+    visible = xp.arange(k.shape[2]) <= positions[:, None, :, None]  # [B, 1, T, S]
+    pattern = tap("pattern", softmax(xp.where(visible, scores, -xp.inf)))
+    mixed = (pattern @ v).swapaxes(1, 2)  # [B, T, H, K]
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
+# ---------------------------------------------------------------- recurrence
+
+
+def scan(step: Callable[[Any, Array], Any], state: Any, xs: Array) -> tuple[Array, Any]:
+    """Run ``state = step(state, x_t)`` over the time axis of `xs` [B, T, ...].
+
+    `state` is a tuple of arrays whose first is the layer's output; returns the outputs [B, T, U] and
+    the last state.
+    """
+    if namespace(xs) is np:
+        outputs = []
+        for t in range(xs.shape[1]):
+            state = step(state, xs[:, t])
+            outputs.append(state[0])
+        return np.stack(outputs, axis=1), state
+
+    import jax
+
+    def advance(state: Any, x: Array) -> tuple[Any, Array]:
+        state = step(state, x)
+        return state, state[0]
+
+    state, outputs = jax.lax.scan(advance, state, xs.swapaxes(0, 1))
+    return outputs.swapaxes(0, 1), state
+
+
+# ---------------------------------------------------------------- initial values
+
+
+def zeros(shape: tuple[int, ...]) -> Array:
+    """Zeros in float32."""
+    return np.zeros(shape, np.float32)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Array:
+    """Normally distributed float32 values of standard deviation `scale`."""
+    return rng.standard_normal(shape, np.float32) * np.float32(scale)
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """A float32 matrix (out, in), out a multiple of in, of stacked orthogonal blocks (Saxe et al. 2014)."""
+    rows, width = shape
+    blocks = [np.linalg.qr(rng.standard_normal((width, width)))[0] for _ in range(rows // width)]
+    return np.concatenate(blocks).astype(np.float32)
+
+
+# ---------------------------------------------------------------- activations
+
+
+def relu(x: Array) -> Array:
+    """``max(x, 0)``."""
+    return namespace(x).maximum(x, 0)
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2)."""
+    return 0.5 * x * (1 + namespace(x).tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * (x * x * x))))
+
+
+def sigmoid(x: Array) -> Array:
+    """``1 / (1 + exp(-x))``, written with tanh: no overflow, and one pass instead of three."""
+    return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
+
+
+def tanh(x: Array) -> Array:
+    """``tanh(x)``."""
+    return namespace(x).tanh(x)

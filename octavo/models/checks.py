@@ -6,12 +6,12 @@ from typing import Any
 
 from octavo.errors import OctavoError
 
-LARGEST = 2**24  # no size of a published model comes near it; a larger one is a damaged file
+LARGEST, DEEPEST = 2**24, 1000  # no published model comes near; a larger number is a damaged file
 
 
-def require_sizes(config: Any, *names: str) -> None:
-    """Refuse a field that is not a whole number from 1 to 16,777,216."""
+def require_sizes(config: Any, *names: str, most: int = LARGEST) -> None:
+    """Refuse a field that is not a whole number from 1 to `most`."""
     for name in names:
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-            raise OctavoError(f"{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise OctavoError(f"{name} must be a whole number from 1 to {most}, not {value!r}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from octavo import nn
 from octavo.errors import OctavoError
-from octavo.models.checks import require_sizes
+from octavo.models.checks import DEEPEST, require_sizes
 from octavo.nn import Array
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Config:
     context: int = 128
 
     def __post_init__(self) -> None:
-        require_sizes(self, "vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "context")
+        require_sizes(self, "vocab_size", "d_model", "n_heads", "d_ff", "context")
+        require_sizes(self, "n_layers", most=DEEPEST)
         if self.d_model % self.n_heads or self.d_model % 2:
             raise OctavoError(f"d_model must be even and a multiple of n_heads ({self.n_heads}), not {self.d_model}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from octavo import nn
 from octavo.errors import OctavoError
-from octavo.models.checks import require_sizes
+from octavo.models.checks import DEEPEST, require_sizes
 from octavo.nn import Array
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Config:
     d_head: int | None = None  # d_model / n_heads unless said
 
     def __post_init__(self) -> None:
-        require_sizes(self, "vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "context")
+        require_sizes(self, "vocab_size", "d_model", "n_heads", "d_ff", "context")
+        require_sizes(self, "n_layers", most=DEEPEST)
         if self.d_model % 2:
             raise OctavoError(f"d_model must be even, not {self.d_model}")
         if self.d_head is None:

@@ -158,7 +158,7 @@ def forward(p: nn.Params | nn.View, c: Config, tokens: Array, state: State | Non
             if layer.kind == "dense":
                 x = project(x, weights["weight"], weights.get("bias"))  # [B, T, U]
             x = ACTIVATIONS[str(layer.activation)](x)
-        x = weights.tap("output", x)
+        x = weights.tap(layer.kind, x)
         memory.append(past)
     return x, tuple(memory)
 

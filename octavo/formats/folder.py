@@ -1,0 +1,103 @@
+"""Octavo's own model folder: `config.json`, `model.safetensors` and `tokenizer.json`.
+
+The arrays stand in the file under the architecture's names. Half-precision arrays are widened to
+float32 when they are read, because NumPy computes in it many times faster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octavo import models
+from octavo.errors import OctavoError
+from octavo.nn import Array
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+LARGEST_CONFIG = 2**20  # bytes
+
+
+def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
+    """The model type, config and parameters of a folder; `options` override fields of its config."""
+    description = read_config(folder / CONFIG)
+    model_type = description.pop("model_type", None)
+    if not isinstance(model_type, str):
+        raise OctavoError(f"{folder / CONFIG} names no model_type; is this a model folder?")
+    config = models.configure(model_type, description | options)
+    return model_type, config, read_safetensors(folder / WEIGHTS)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object from a file."""
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise OctavoError(f"{path} is larger than any config ({LARGEST_CONFIG:,} bytes)")
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OctavoError(f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OctavoError):
+            raise
+        raise OctavoError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(description, dict):
+        raise OctavoError(f"{path} holds no JSON object")
+    return description
+
+
+def read_safetensors(path: Path) -> dict[str, Array]:
+    """The arrays of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+    except FileNotFoundError:
+        raise OctavoError(f"{path} is missing") from None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
+    return {name: widen(array) for name, array in arrays.items()}
+
+
+def widen(array: Array) -> Array:
+    """Half precision as float32; everything else as it is."""
+    return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
+
+
+def write(folder: Path, description: dict[str, Any], params: dict[str, Array], tokenizer: Any = None) -> None:
+    """Write a new model folder, beside its place, then rename: it appears whole or not at all."""
+    from safetensors.numpy import save_file
+
+    refuse_existing(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise OctavoError(f"cannot write {folder}: {error.strerror}") from None
+    try:
+        partial.chmod(0o755)
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+        (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_file({name: np.ascontiguousarray(array) for name, array in params.items()}, partial / WEIGHTS)
+        if tokenizer is not None:
+            tokenizer.save(partial / TOKENIZER)
+        if folder.is_dir():  # an empty one, or refuse_existing had objected
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as error:
+        raise OctavoError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(folder: Path) -> None:
+    """An error if writing `folder` would replace something."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise OctavoError(f"{folder} exists already; name a new folder, or remove it first")

@@ -1,0 +1,145 @@
+"""A model: an architecture's config, its parameters and the tokenizer that reads text for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from octavo import models, nn
+from octavo.errors import OctavoError
+from octavo.nn import Array
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything that is needed to read, write and score text.
+
+    Attributes
+    ----------
+    model_type : str
+        The architecture's name, a key of `octavo.models.ARCHITECTURES`.
+    config
+        The architecture's `Config`.
+    params : dict of arrays
+        NumPy or JAX arrays under the architecture's names; matrices are (out, in).
+    tokenizer : Tokenizer or None
+        Without one the model takes and gives ids only.
+    """
+
+    model_type: str
+    config: Any
+    params: dict[str, Array]
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def architecture(self) -> ModuleType:
+        """The module that says what the model computes."""
+        return models.architecture(self.model_type)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the model knows."""
+        return int(self.config.vocab_size)
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model was trained to look back on; None for a recurrent one."""
+        return getattr(self.config, "context", None)
+
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer, or an error that says how to bring one."""
+        if self.tokenizer is None:
+            raise OctavoError("this model has no tokenizer; load it with tokenizer=...")
+        return self.tokenizer
+
+    def with_params(self, params: dict[str, Array]) -> Model:
+        """The same model with other parameters, on JAX say: ``model.with_params(jax.device_put(model.params))``."""
+        return replace(self, params=params)
+
+    def count(self) -> int:
+        """How many numbers training may change."""
+        fixed = self.architecture.FIXED
+        return sum(int(p.size) for name, p in self.params.items() if name not in fixed)
+
+    def init_state(self, batch: int = 1, length: int | None = None) -> Any:
+        """An empty memory for `batch` rows of up to `length` tokens (by default the context)."""
+        like = next(iter(self.params.values()))
+        return self.architecture.init_state(self.config, batch, length or self.context or 0, like)
+
+    def forward(self, tokens: Array, state: Any = None) -> tuple[Array, Any]:
+        """Logits of what follows each token, and the memory after the last.
+
+        Parameters
+        ----------
+        tokens : integers [T] or [B, T]
+            Ids of NumPy, JAX (under `jax.jit` too) or a plain list.
+        state
+            What an earlier call returned, or None to begin. It is spent: NumPy writes into it.
+            Under `jax.jit` a Transformer's state must have room for the tokens (`init_state`);
+            the logits are NaN past it.
+
+        Returns
+        -------
+        logits : array [T, V] or [B, T, V]
+            In the dtype of the parameters.
+        state
+            For the next call; any way of cutting a text into calls gives the same logits.
+
+        Raises
+        ------
+        OctavoError
+            If there are no tokens, or one is no id of the vocabulary.
+
+        Examples
+        --------
+        >>> import octavo
+        >>> model = octavo.load("christie-rnn")
+        >>> logits, state = model.forward(model.tokenizer.encode("poirot"))
+        >>> logits.shape
+        (6, 41)
+        """
+        tokens = tokens if hasattr(tokens, "__array_namespace__") else np.asarray(tokens)
+        self.check(tokens)
+        rows = tokens if tokens.ndim == 2 else tokens[None]
+        traced = _traced(tokens)
+        if state is None and traced:
+            state = self.init_state(rows.shape[0], max(self.context or 0, rows.shape[1]))
+        if isinstance(state, nn.Cache) and not traced and not _traced(state.position):
+            state = with_room(state, int(state.position.max()) + rows.shape[1])
+        logits, state = self.architecture.forward(self.params, self.config, rows, state)
+        return (logits if tokens.ndim == 2 else logits[0]), state
+
+    def check(self, tokens: Array) -> None:
+        """Refuse what is no batch of ids: NumPy would count negative ids from the end, JAX clamps."""
+        if tokens.ndim not in (1, 2) or tokens.size == 0:
+            raise OctavoError(f"tokens are ids [T] or [B, T], at least one of them, not shape {tokens.shape}")
+        if not np.issubdtype(tokens.dtype, np.integer):
+            raise OctavoError(f"tokens are whole numbers, not {tokens.dtype}")
+        if not _traced(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= self.vocab_size):
+            found = int(tokens.min()) if int(tokens.min()) < 0 else int(tokens.max())
+            raise OctavoError(f"token {found} is outside the vocabulary of {self.vocab_size}")
+
+    def __repr__(self) -> str:
+        return f"Model({self.model_type}, {self.count():,} parameters, vocabulary {self.vocab_size:,})"
+
+
+def with_room(state: Any, length: int) -> Any:
+    """The state with room for `length` tokens; a cache grows by doubling, a recurrent state need not."""
+    if isinstance(state, nn.Cache) and state.room < length:
+        return nn.grow(state, max(length, 2 * state.room))
+    return state
+
+
+def _traced(array: Array) -> bool:
+    """Whether the array is JAX's stand-in for a value not known yet."""
+    if isinstance(array, np.ndarray | np.generic):
+        return False
+    from jax.core import Tracer
+
+    return isinstance(array, Tracer)

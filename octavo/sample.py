@@ -1,0 +1,118 @@
+"""From logits to the next token: what the published sampling options do, in one pass.
+
+The order is fixed: repetition penalty (Keskar et al. 2019), logit bias, temperature, then the sorted
+distribution is cut by top-k (Fan et al. 2018), top-p (Holtzman et al. 2020) and min-p (Nguyen et al.
+2024). Sorted ascending, each of the three keeps a suffix. One uniform number per token then goes
+through the cumulative distribution of what is left, exactly as ``rng.choice(ids, p=...)`` draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from octavo import nn
+from octavo.errors import OctavoError
+from octavo.nn import Array
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The options of sampling; the defaults draw from the model's own distribution.
+
+    Attributes
+    ----------
+    temperature : float
+        Divides the logits; 0 takes the likeliest token.
+    top_k : int or None
+        Keep the k likeliest tokens.
+    top_p : float or None
+        Keep the fewest tokens whose probabilities reach p.
+    min_p : float or None
+        Keep the tokens at least p times as likely as the likeliest.
+    repetition_penalty : float or None
+        Divides the positive logits of tokens already in the text and multiplies the negative ones.
+    logit_bias : mapping of id to float, or None
+        Added to the logits; minus infinity bans a token.
+    seed : int or None
+        Of the random numbers; None for other text each time.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.temperature >= 0, "temperature", "a number of at least 0", self.temperature)
+        _require(self.top_k is None or self.top_k >= 1, "top_k", "at least 1", self.top_k)
+        _require(self.top_p is None or 0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self.top_p)
+        _require(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "from 0 to 1", self.min_p)
+        penalty = self.repetition_penalty
+        _require(penalty is None or 0 < penalty < np.inf, "repetition_penalty", "above 0", penalty)
+        _require(self.seed is None or self.seed >= 0, "seed", "a whole number of at least 0", self.seed)
+        for value in (self.logit_bias or {}).values():
+            _require(not (np.isnan(value) or value == np.inf), "logit_bias", "a number or -inf", value)
+
+    def adjust(self, logits: Array, seen: Sequence[int]) -> Array:
+        """The logits [V] after the penalty for tokens `seen` and the bias."""
+        if self.repetition_penalty is not None:
+            ids = np.unique(np.asarray(seen, dtype=np.int64))
+            x = logits[ids]
+            logits = logits.copy()
+            logits[ids] = np.where(x > 0, x / self.repetition_penalty, x * self.repetition_penalty)
+        if self.logit_bias:
+            logits = logits.copy()
+            for token, bias in self.logit_bias.items():
+                logits[token] += bias
+        return logits
+
+    def distribution(self, logits: Array) -> tuple[Array, Array]:
+        """The tokens that survive, by ascending logit, and their probabilities.
+
+        Parameters
+        ----------
+        logits : array [V]
+
+        Returns
+        -------
+        ids, probabilities : arrays [kept]
+
+        Examples
+        --------
+        >>> ids, p = Sampling(top_k=2).distribution(np.log(np.array([1.0, 2.0, 5.0, 2.0])))
+        >>> ids[-1], p.sum()
+        (np.int64(2), np.float64(1.0))
+        """
+        if self.temperature == 0:
+            return np.array([np.argmax(logits)]), np.ones(1, logits.dtype)
+        x = logits / self.temperature if self.temperature != 1 else logits
+        ids = np.argsort(x)
+        if self.top_k is not None:
+            ids = ids[-self.top_k :]
+        p = nn.softmax(x[ids])
+        if self.top_p is not None:
+            kept = int(np.searchsorted(np.cumsum(p[::-1], dtype=np.float64), self.top_p)) + 1
+            ids, p = ids[-kept:], nn.softmax(x[ids[-kept:]])
+        if self.min_p is not None:
+            kept = len(p) - int(np.searchsorted(p, self.min_p * p[-1]))
+            ids, p = ids[-kept:], nn.softmax(x[ids[-kept:]])
+        return ids, p
+
+    def draw(self, logits: Array, rng: np.random.Generator) -> int:
+        """One token from logits [V]; temperature 0 uses no random number."""
+        if self.temperature == 0:
+            return int(np.argmax(logits))
+        ids, p = self.distribution(logits)
+        cumulative = np.cumsum(p, dtype=np.float64)
+        return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
+
+
+def _require(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise OctavoError(f"{name} must be {expected}, not {found}")

@@ -1,0 +1,159 @@
+"""Models from files and back: `load` and `save`."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octavo import models
+from octavo.errors import OctavoError
+from octavo.formats import folder, keras, npz
+from octavo.model import Model
+from octavo.models.checks import require_params
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def bundled() -> list[str]:
+    """The names of the models that ship with the package.
+
+    Examples
+    --------
+    >>> bundled()
+    ['bard', 'christie-gru', 'christie-rnn']
+    """
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{folder.CONFIG}"))
+
+
+def load(
+    path: str | Path,
+    *,
+    weights: str | Path | None = None,
+    tokenizer: str | Path | Tokenizer | None = None,
+    model_type: str | None = None,
+    **config: Any,
+) -> Model:
+    """Open a model.
+
+    Parameters
+    ----------
+    path : str or Path
+        The name of a model that ships with the package, a folder that `save` wrote, a Keras model
+        (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of the types `plain`
+        and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
+        model is reached as ``./name``.
+    weights : str or Path, optional
+        The weights of a Keras architecture (`.h5`, `.weights.h5`).
+    tokenizer : Tokenizer, str or Path, optional
+        In place of the one in the folder: a tokenizer, a `tokenizer.json` or a pickled
+        `tiktoken.Encoding` (which is read without unpickling).
+    model_type : str, optional
+        Refuse the file if it is of another type.
+    **config
+        Fields of the architecture's config that the file does not tell, ``n_heads=8`` say.
+
+    Returns
+    -------
+    Model
+        Its parameters are NumPy arrays, half precision widened to float32.
+
+    Raises
+    ------
+    OctavoError
+        If the file is missing, damaged or of no known kind; if it holds anything that is not
+        supported; or, all at once, for parameters missing, unexpected, misshapen or not finite.
+
+    Examples
+    --------
+    >>> load("christie-gru")
+    Model(gru, 870,441 parameters, vocabulary 41)
+    """
+    source = _locate(path)
+    read = _reader(source)
+    if weights is not None and read is not keras.read:
+        raise OctavoError(f"weights go with a Keras architecture; {source} is none")
+    if read is keras.read:
+        if config:
+            raise OctavoError(f"a Keras model tells its whole config; leave out {', '.join(config)}")
+        found, settings, params = keras.read(source, Path(weights) if weights is not None else None)
+    else:
+        found, settings, params = read(source, **config)
+    if model_type not in (None, found):
+        raise OctavoError(f"{source} holds a model of type {found}, not {model_type}")
+    require_params(models.architecture(found).shapes(settings), params, str(source))
+    model = Model(found, settings, params, _tokenizer(tokenizer, source))
+    if model.tokenizer is not None and model.tokenizer.vocab_size > model.vocab_size:
+        raise OctavoError(
+            f"the tokenizer has {model.tokenizer.vocab_size} tokens and the model only {model.vocab_size}; "
+            "they do not belong together"
+        )
+    return model
+
+
+def _locate(path: str | Path) -> Path:
+    """A shipped model's folder for its name, else the path itself, which must exist."""
+    if isinstance(path, str) and path in bundled():
+        return PRETRAINED / path
+    if not Path(path).exists():
+        names = ", ".join(bundled())
+        raise OctavoError(f"there is no file or folder {str(path)!r}, and no shipped model of that name ({names})")
+    return Path(path)
+
+
+def _reader(source: Path) -> Any:
+    """The format's `read`, by the content of the file."""
+    if source.is_dir():
+        return folder.read
+    if keras.recognise(source):
+        return keras.read
+    if zipfile.is_zipfile(source):
+        return npz.read
+    raise OctavoError(
+        f"{source} is no model that octavo reads: expected a model folder, a Keras file (.json, .keras, .h5) "
+        "or an .npz archive; it may be damaged"
+    )
+
+
+def _tokenizer(given: str | Path | Tokenizer | None, source: Path) -> Tokenizer | None:
+    from octavo import tokenizers
+
+    if given is None:
+        own = source / folder.TOKENIZER
+        return tokenizers.open(own) if own.is_file() else None
+    return tokenizers.open(given) if isinstance(given, str | Path) else given
+
+
+def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
+    """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
+
+    Parameters
+    ----------
+    model : Model
+    path : str or Path
+        A folder that does not exist yet, or is empty. It appears whole or not at all.
+    dtype : {"float16", "float32", "float64"}, optional
+        The precision to store; by default that of the parameters.
+
+    Raises
+    ------
+    OctavoError
+        If the folder exists and is not empty, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     save(load("christie-rnn"), f"{parent}/copy")
+    ...     load(f"{parent}/copy").count()
+    37161
+    """
+    import numpy as np
+
+    if dtype not in (None, "float16", "float32", "float64"):
+        raise OctavoError(f"dtype is float16, float32 or float64, not {dtype!r}")
+    params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
+    folder.write(Path(path), models.describe(model.model_type, model.config), params, model.tokenizer)

@@ -1,0 +1,100 @@
+"""Text to ids and back: characters, byte pairs trained here, and published tokenizers.
+
+Every tokenizer has the methods of `Tokenizer` and saves as a ``tokenizer.json`` that Hugging
+Face's ``tokenizers`` opens and that encodes the same there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from octavo.errors import OctavoError
+from octavo.tokenizers import bpe, chars, files, published, tiktoken_pickle
+from octavo.tokenizers.chars import char
+from octavo.tokenizers.interface import Tokenizer
+from octavo.tokenizers.patterns import GPT2
+from octavo.tokenizers.published import from_ranks
+
+__all__ = ["GPT2", "Tokenizer", "char", "from_ranks", "open", "train_bpe"]
+
+
+def train_bpe(text: str, vocab_size: int, pattern: str = GPT2) -> published.ByteLevelBPE:
+    """Train byte-level byte-pair encoding on a text.
+
+    Ids 0 to 255 are the bytes; each further id is the most frequent pair of neighbours at its
+    time, ties going to the pair met first when the distinct words are scanned in order of
+    first appearance.
+
+    Parameters
+    ----------
+    text : str
+        What to learn from.
+    vocab_size : int
+        Number of tokens, at least 256 and at most what the text supports.
+    pattern : str
+        The split pattern, one of the published ones.
+
+    Returns
+    -------
+    ByteLevelBPE
+        Agrees with ``tiktoken.Encoding`` on the same tokens.
+
+    Raises
+    ------
+    OctavoError
+        An empty text, an impossible `vocab_size`, an unknown pattern.
+
+    Examples
+    --------
+    >>> import octavo.tokenizers
+    >>> tok = octavo.tokenizers.train_bpe("low lower lowest", 259)
+    >>> [tok.token_bytes(id) for id in tok.encode("slow lower")]
+    [b's', b'low', b' low', b'e', b'r']
+    """
+    tokens = bpe.train(text, vocab_size, pattern)
+    return from_ranks({token: id for id, token in enumerate(tokens)}, pattern)
+
+
+def open(path: str | os.PathLike[str]) -> Tokenizer:
+    """Read a tokenizer from a file or a folder.
+
+    Parameters
+    ----------
+    path : path
+        A ``tokenizer.json``, a folder that holds one, or a pickled ``tiktoken.Encoding``
+        (which is read without unpickling it). Content tells them apart, not the name.
+
+    Returns
+    -------
+    Tokenizer
+        A `chars.Char` or a `published.ByteLevelBPE`.
+
+    Raises
+    ------
+    OctavoError
+        Anything else; the message begins with the path.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, octavo.tokenizers
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     octavo.tokenizers.char("abc").save(pathlib.Path(folder) / "tokenizer.json")
+    ...     octavo.tokenizers.open(folder)
+    Char(vocab_size=3, alphabet='abc')
+    """
+    data = files.read(path)
+    try:
+        return _read(data)
+    except OctavoError as error:
+        raise OctavoError(f"{os.fspath(path)}: {error}") from None
+
+
+def _read(data: bytes) -> Tokenizer:
+    if not data:
+        raise OctavoError("the file is empty; expected a tokenizer.json or a pickled tiktoken.Encoding")
+    # A pickle begins with its protocol or, in protocols 0 and 1, with a global or a mark.
+    if data[:1] in (b"\x80", b"c", b"("):
+        state = tiktoken_pickle.read(data)
+        return from_ranks(state["mergeable_ranks"], state["pat_str"], state["special_tokens"])
+    document = files.parse(data)
+    return chars.from_document(document) if chars.is_char(document) else published.from_document(document)

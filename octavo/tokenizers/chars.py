@@ -1,0 +1,190 @@
+"""One id per character.
+
+The vocabulary is the characters that occur in a text, sorted by code point, as character
+RNNs have numbered them since Karpathy's char-rnn. Its ``tokenizer.json`` is a ``WordLevel``
+model behind a split into single characters; reading and writing it needs no library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from octavo.errors import OctavoError
+from octavo.tokenizers import files
+from octavo.tokenizers.interface import checked, checked_one
+
+# All of the file but the vocabulary. "[\s\S]" because "." leaves out the newline; "Fuse"
+# because the default decoder puts spaces between words; an unknown character is an error
+# in Hugging Face's library too, as "<unk>" is never in a vocabulary of single characters.
+FRAME: dict[str, Any] = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [],
+    "normalizer": None,
+    "pre_tokenizer": {
+        "type": "Split",
+        "pattern": {"Regex": r"[\s\S]"},
+        "behavior": "Isolated",
+        "invert": False,
+    },
+    "post_processor": None,
+    "decoder": {"type": "Fuse"},
+}
+
+
+@dataclass(frozen=True)
+class Char:
+    """A character tokenizer; the id of a character is its place in `alphabet`.
+
+    Parameters
+    ----------
+    alphabet : str
+        The distinct characters.
+
+    Raises
+    ------
+    OctavoError
+        An empty alphabet, a repeated character, or a lone surrogate (no UTF-8 exists for it).
+
+    Examples
+    --------
+    >>> from octavo.tokenizers.chars import Char
+    >>> Char("abc").encode("cab")
+    [2, 0, 1]
+    """
+
+    alphabet: str
+
+    def __post_init__(self) -> None:
+        """Refuse impossible alphabets."""
+        if not self.alphabet:
+            raise OctavoError("a character tokenizer needs at least one character, found an empty text")
+        if len(set(self.alphabet)) != len(self.alphabet):
+            raise OctavoError("the characters of an alphabet must be distinct")
+        for character in self.alphabet:
+            if 0xD800 <= ord(character) < 0xE000:
+                raise OctavoError(f"lone surrogate {_named(character)} in the text: it is not valid Unicode")
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of characters."""
+        return len(self.alphabet)
+
+    def __len__(self) -> int:
+        """The number of characters."""
+        return len(self.alphabet)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of the characters of `text`, or `OctavoError` naming the first unknown one."""
+        points = _code_points(text)
+        # The last entry of the table stands for every code point above the alphabet's largest.
+        ids = self._id_of[np.minimum(points, self._id_of.size - 1)]
+        if ids.size and ids.min() < 0:
+            at = int(ids.argmin())
+            raise OctavoError(
+                f"unknown character {_named(text[at])} at position {at}: it is not among the "
+                f"{len(self)} characters of this tokenizer; remove it or make a tokenizer of more text"
+            )
+        ids_list: list[int] = ids.tolist()
+        return ids_list
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`."""
+        points = _code_points(self.alphabet)[checked(ids, len(self))]
+        return points.tobytes().decode("utf-32-le")
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """The text of `ids` in UTF-8."""
+        return self.decode(ids).encode()
+
+    def token_bytes(self, id: int) -> bytes:
+        """The character of one id in UTF-8."""
+        return self.alphabet[checked_one(id, len(self))].encode()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write ``tokenizer.json`` to `path`."""
+        vocabulary = {character: id for id, character in enumerate(self.alphabet)}
+        model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+        files.write(path, {**FRAME, "model": model})
+
+    def __repr__(self) -> str:
+        """Size and first characters."""
+        shown = self.alphabet if len(self) <= 24 else self.alphabet[:24] + "…"
+        return f"Char(vocab_size={len(self)}, alphabet={shown!r})"
+
+    @cached_property
+    def _id_of(self) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """The id of each code point, -1 where there is none."""
+        points = _code_points(self.alphabet)
+        table = np.full(int(points.max()) + 2, -1, np.int32)
+        table[points] = np.arange(len(points))
+        return table
+
+
+def char(text: str) -> Char:
+    r"""The character tokenizer of a text: its distinct characters in the order of their code points.
+
+    Parameters
+    ----------
+    text : str
+        Any text that holds every character to be known.
+
+    Returns
+    -------
+    Char
+        Ids run from 0 to the number of distinct characters less one.
+
+    Raises
+    ------
+    OctavoError
+        The text is empty or holds lone surrogates.
+
+    Examples
+    --------
+    >>> import octavo.tokenizers
+    >>> tok = octavo.tokenizers.char("to be\n")
+    >>> tok
+    Char(vocab_size=6, alphabet='\n beot')
+    >>> tok.encode("bet\n"), tok.decode([5, 4])
+    ([2, 3, 5, 0], 'to')
+    """
+    # Sorting a set is quicker than np.unique of the whole text: the set is built in one pass.
+    return Char("".join(sorted(set(text))))
+
+
+def is_char(document: dict[str, Any]) -> bool:
+    """Whether a ``tokenizer.json`` is of this kind."""
+    model = document.get("model")
+    return (
+        isinstance(model, dict)
+        and model.get("type") == "WordLevel"
+        and document.get("pre_tokenizer") == FRAME["pre_tokenizer"]
+    )
+
+
+def from_document(document: dict[str, Any]) -> Char:
+    """Read back what `Char.save` wrote."""
+    if any(document.get(key) != value for key, value in FRAME.items() if key != "version"):
+        raise OctavoError("not a character tokenizer as octavo writes it: more than its vocabulary differs")
+    vocabulary = document["model"].get("vocab")
+    if not isinstance(vocabulary, dict) or any(len(character) != 1 for character in vocabulary):
+        raise OctavoError("a character tokenizer's vocab must map single characters to ids")
+    ids = list(vocabulary.values())
+    if any(type(id) is not int for id in ids) or sorted(ids) != list(range(len(ids))):
+        raise OctavoError(f"the ids of {len(ids)} characters must be 0 to {len(ids) - 1}, each once")
+    return Char("".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+
+
+def _code_points(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _named(character: str) -> str:
+    return f"{character!r} (U+{ord(character):04X})"

@@ -9,6 +9,7 @@ standard library's `pickletools` decodes the instructions; nothing is imported o
 from __future__ import annotations
 
 import pickletools
+import warnings
 from enum import Enum, auto
 from typing import Any
 
@@ -118,8 +119,10 @@ class _Machine:
 
     def run(self, data: bytes) -> object:
         """The state of the one object that the program leaves."""
-        for instruction, argument, _ in pickletools.genops(data):
-            self.step(instruction.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickletools, about backslashes in damaged names
+            for instruction, argument, _ in pickletools.genops(data):
+                self.step(instruction.name, argument)
         (result,) = self.stack
         if not isinstance(result, _Encoding):
             raise OctavoError(

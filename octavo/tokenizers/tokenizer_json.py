@@ -52,7 +52,7 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
         normalizer=_read_normalizer(document.get("normalizer")),
         pre_tokenizer=_read_pre_tokenizer(document.get("pre_tokenizer")),
         vocab=dict(sorted(vocab.items(), key=lambda item: item[1])),
-        merges=[_read_merge(merge) for merge in _list(model.get("merges"), "merges")],
+        merges=[_read_merge(merge, vocab) for merge in _list(model.get("merges"), "merges")],
         ignore_merges=model.get("ignore_merges") is True,
     )
     return _read_tokens(vocab, added), canonical_form
@@ -141,7 +141,7 @@ def _unspelled(token: str) -> bytes:
     try:
         return bytes(map(_LETTERS.__getitem__, token))
     except KeyError:
-        raise OctavoError(f"token {token!r:.60} is not spelled in the letters of byte-level BPE") from None
+        raise OctavoError(f"token {_shown(token)} is not spelled in the letters of byte-level BPE") from None
 
 
 def _list(value: object, name: str) -> list[Any]:
@@ -156,7 +156,7 @@ def _read_model(document: dict[str, Any]) -> dict[str, Any]:
         raise OctavoError("not a tokenizer.json: it has no 'model'")
     kind = model.get("type", "BPE" if "merges" in model else None)
     if kind != "BPE" or not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
-        raise OctavoError(f"this is a model {kind!r:.40} with decoder {_kind(decoder)}; {SUPPORTED}")
+        raise OctavoError(f"this is a model {_shown(kind)} with decoder {_kind(decoder)}; {SUPPORTED}")
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(option):
             raise OctavoError(f"this BPE model sets {option}; {SUPPORTED}, without it")
@@ -171,7 +171,7 @@ def _read_tokens(vocab: dict[str, int], added: list[dict[str, Any]]) -> tuple[by
     written = {token["id"]: token["content"] for token in added}
     for id, content in written.items():
         if by_id.setdefault(id, content) != content:
-            raise OctavoError(f"two tokens have id {id}: {by_id[id]!r:.40} and {content!r:.40}")
+            raise OctavoError(f"two tokens have id {id}: {_shown(by_id[id])} and {_shown(content)}")
     spelled = dense(by_id, len(vocab.keys() | set(written.values())))
     return tuple(written[id].encode() if id in written else _unspelled(s) for id, s in enumerate(spelled))
 
@@ -190,16 +190,22 @@ def _read_added(token: object) -> dict[str, Any]:
     id, content = token.get("id"), token.get("content")
     if type(id) is not int or not isinstance(content, str) or not content or content != well_formed(content):
         raise OctavoError(
-            f"an added token must have an integer id and a content, found {id!r:.40}, {content!r:.40}"
+            f"an added token must have an integer id and a content, found {_shown(id)}, {_shown(content)}"
         )
     flags = ("special", "single_word", "lstrip", "rstrip", "normalized")
     return _added(id, content, **{flag: token.get(flag) is True for flag in flags})
 
 
-def _read_merge(merge: object) -> list[str]:
+def _read_merge(merge: object, vocab: dict[str, int]) -> list[str]:
+    """Two tokens that join to a third; Hugging Face's library ends the process on some others."""
     pair = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-        raise OctavoError(f"each merge must be two tokens, found {merge!r:.60}")
+        raise OctavoError(f"each merge must be two tokens, found {_shown(merge)}")
+    missing = [token for token in (*pair, "".join(pair)) if token not in vocab or not token]
+    if missing:
+        raise OctavoError(
+            f"merging {_shown(pair[0])} and {_shown(pair[1])} needs a token {_shown(missing[0])} that the vocab lacks"
+        )
     return pair
 
 
@@ -208,7 +214,7 @@ def _read_normalizer(normalizer: object) -> dict[str, Any] | None:
         return None
     kind = normalizer.get("type") if isinstance(normalizer, dict) else normalizer
     if kind != "NFC":
-        raise OctavoError(f"normalizer {kind!r:.40} is not supported; supported are none and NFC")
+        raise OctavoError(f"normalizer {_shown(kind)} is not supported; supported are none and NFC")
     return {"type": "NFC"}
 
 
@@ -252,4 +258,12 @@ def _read_split(part: object) -> dict[str, Any]:
 
 
 def _kind(part: object) -> str:
-    return f"{part.get('type')!r:.40}" if isinstance(part, dict) else type(part).__name__
+    return _shown(part.get("type") if isinstance(part, dict) else part)
+
+
+def _shown(value: object) -> str:
+    """A value for a message: short, and never a whole tree."""
+    if isinstance(value, dict | list):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + "…"

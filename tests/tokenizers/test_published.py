@@ -1,0 +1,325 @@
+"""Byte-level BPE against tiktoken on the same ranks, and tokenizer.json in and out."""
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiktoken
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Peer
+
+from octavo import tokenizers
+from octavo.errors import OctavoError
+from octavo.tokenizers import Tokenizer, patterns
+from octavo.tokenizers.published import ByteLevelBPE
+
+from .strategies import PIECES, damaged_bytes, damaged_json, texts, texts_with_surrogates
+
+LEARNED = (
+    "the theatre in the other weather, isn't it? 1234 12 中中文 é\n\n  a  aa aaa\r\n\t'Tis 🙂🙂 \u00a0 ſ's "
+    * 3
+)
+
+
+def peer_of(tok: ByteLevelBPE, pattern: str = tokenizers.GPT2) -> tiktoken.Encoding:
+    ranks = {token: id for id, token in enumerate(tok.tokens)}
+    return tiktoken.Encoding("peer", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+
+SIZE = 300
+TRAINED = {pattern: tokenizers.train_bpe(LEARNED, SIZE, pattern) for pattern in patterns.NAMES}
+PEERS = {pattern: peer_of(tok, pattern) for pattern, tok in TRAINED.items()}
+
+
+@pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
+@given(text=texts_with_surrogates)
+@example(text="\ud83d\ude42 \ude42\ud83d")
+def test_encoding_agrees_with_tiktoken(pattern: str, text: str) -> None:
+    ids = TRAINED[pattern].encode(text)
+    assert ids == PEERS[pattern].encode_ordinary(text)
+    assert TRAINED[pattern].decode(ids) == PEERS[pattern].decode(ids)
+
+
+@pytest.mark.parametrize("spelling", patterns.SPELLINGS)
+@given(text=texts)
+@settings(max_examples=40)
+def test_every_spelling_of_a_pattern_splits_alike(spelling: str, text: str) -> None:
+    canonical = patterns.canonical(spelling)
+    assert peer_of(TRAINED[canonical], spelling).encode_ordinary(text) == TRAINED[canonical].encode(text)
+
+
+@given(st.lists(st.integers(0, SIZE - 1), max_size=30))
+def test_decoding_agrees_with_tiktoken(ids: list[int]) -> None:
+    tok, peer = TRAINED[patterns.GPT2], PEERS[patterns.GPT2]
+    assert tok.decode_bytes(ids) == peer.decode_bytes(ids) == b"".join(map(tok.token_bytes, ids))
+    assert tok.decode(ids) == peer.decode(ids)
+
+
+@given(
+    st.lists(st.text("abc", min_size=2, max_size=6), unique=True, max_size=14), st.text("abc ", max_size=30)
+)
+@example(["aba", "ab", "ba"], "ababa")
+@example(["ab", "ba", "aba"], "abababab")
+@example(["aaa", "aa", "aaaaa"], "aaaaaaaaa")
+@settings(max_examples=300)
+def test_ranks_in_any_order_agree_with_tiktoken(words: list[str], text: str) -> None:
+    ranks = {bytes([i]): i for i in range(256)} | {word.encode(): 256 + i for i, word in enumerate(words)}
+    peer = tiktoken.Encoding("peer", pat_str=patterns.GPT2, mergeable_ranks=ranks, special_tokens={})
+    assert tokenizers.from_ranks(ranks).encode(text) == peer.encode_ordinary(text)
+
+
+@pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
+def test_long_texts_are_encoded_in_blocks_and_agree(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(1)
+    text = "".join(draw.choices([*PIECES, " the", " a", "中\n文", ".\n/", "\nx", " 1"], k=9_000))
+    assert len(text) > 10_000
+    monkeypatch.setattr(patterns, "_BLOCK", 500)
+    assert len(list(patterns.blocks(text))) > 10
+    assert "".join(patterns.blocks(text)) == text
+    assert all("".join(patterns.chunks(block)) == block for block in patterns.blocks(text))
+    assert TRAINED[pattern].encode(text) == PEERS[pattern].encode_ordinary(text)
+    monkeypatch.setattr("octavo.tokenizers.published._REMEMBERED", 5)
+    monkeypatch.setattr("octavo.tokenizers.published._TOGETHER", 3)
+    assert TRAINED[pattern].encode(text) == PEERS[pattern].encode_ordinary(text)
+
+
+def test_the_corpus_agrees_with_tiktoken(corpora: Path) -> None:
+    text = (corpora / "styles_train.txt").read_text()
+    tok = tokenizers.train_bpe(text, 600)
+    assert tok.encode(text) == peer_of(tok).encode_ordinary(text)
+
+
+def test_special_tokens_in_text_are_text(tmp_path: Path) -> None:
+    ranks = {token: id for id, token in enumerate(TRAINED[patterns.GPT2].tokens)}
+    tok = tokenizers.from_ranks(ranks, special_tokens={"<|endoftext|>": SIZE})
+    assert tok.encode("the<|endoftext|>") == TRAINED[patterns.GPT2].encode("the<|endoftext|>")
+    assert tok.token_bytes(SIZE) == b"<|endoftext|>"
+    assert tok.decode([SIZE, 97]) == "<|endoftext|>a"
+    assert tok.vocab_size == SIZE + 1
+    tok.save(tmp_path / "tokenizer.json")
+    assert tokenizers.open(tmp_path) == tok
+    assert tokenizers.open(tmp_path).encode("<|endoftext|>") == tok.encode("<|endoftext|>")
+    assert Peer.from_file(str(tmp_path / "tokenizer.json")).encode("<|endoftext|>").ids == [SIZE]
+
+
+@pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
+def test_hugging_face_reads_the_file_the_same(pattern: str, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    TRAINED[pattern].save(path)
+    peer = Peer.from_file(str(path))
+    for text in (LEARNED, "".join(PIECES), "\n\n  x", " "):
+        ids = TRAINED[pattern].encode(text)
+        assert peer.encode(text).ids == ids
+        assert peer.decode(ids, skip_special_tokens=False) == text
+    again = tokenizers.open(path)
+    assert again == TRAINED[pattern]
+    assert again.encode(LEARNED) == TRAINED[pattern].encode(LEARNED)
+
+
+def published(**changes: Any) -> dict[str, Any]:
+    """A tokenizer.json in the manner of GPT-2, with parts replaced."""
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    peer = Peer(models.BPE())
+    peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    peer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>"],
+    )
+    peer.train_from_iterator([LEARNED], trainer)
+    document: dict[str, Any] = json.loads(peer.to_str())
+    return document | changes
+
+
+def opened(folder: Path, document: object) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return tokenizers.open(path)
+
+
+def added(id: int, content: str, **flags: bool) -> dict[str, Any]:
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"id": id, "content": content, **plain, **flags}
+
+
+SPLIT = {"type": "Split", "pattern": {"Regex": patterns.QWEN2}, "behavior": "Isolated", "invert": False}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
+
+def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"pre_tokenizer": {**BYTE_LEVEL, "use_regex": True, "add_prefix_space": True}},
+        {"normalizer": {"type": "NFC"}, "pre_tokenizer": sequence(SPLIT, BYTE_LEVEL)},
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [{**SPLIT, "behavior": "Removed", "invert": True}, BYTE_LEVEL],
+            }
+        },
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [
+                    {"type": "Digits", "individual_digits": True},
+                    {**BYTE_LEVEL, "use_regex": True},
+                ],
+            }
+        },
+        {"added_tokens": [added(0, "<|endoftext|>", special=True), added(300, "<tool>"), added(301, "e t")]},
+        {"added_tokens": [added(0, "<|endoftext|>", special=True), added(300, "<tool>")]},
+        {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}},
+    ],
+)
+def test_tokenizers_of_others(changes: dict[str, Any], tmp_path: Path) -> None:
+    document = published(**changes)
+    tok = opened(tmp_path, document)
+    peer = Peer.from_str(json.dumps(document | {"truncation": None}))
+    peer.encode_special_tokens = True
+    for text in (LEARNED, "<tool> the ti<tool>e\u0301 t.<|endoftext|>", LEARNED * 60):
+        assert tok.encode(text) == peer.encode(text, add_special_tokens=False).ids
+    assert len(tok) == peer.get_vocab_size()
+    tok.save(tmp_path / "again.json")
+    assert tokenizers.open(tmp_path / "again.json") == tok
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"type": "WordPiece", "vocab": {}}}, "WordPiece"),
+        ({"model": {"type": "Unigram", "vocab": []}, "decoder": {"type": "Metaspace"}}, "Unigram.*Metaspace"),
+        ({"decoder": None}, "ByteLevel decoder"),
+        ({"normalizer": {"type": "Lowercase"}}, "Lowercase"),
+        ({"pre_tokenizer": None}, "ByteLevel"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "Whitespace"),
+        ({"pre_tokenizer": sequence()}, "sequence of 0"),
+        (
+            {"pre_tokenizer": sequence({"type": "Punctuation"}, BYTE_LEVEL)},
+            "Punctuation",
+        ),
+        (
+            {
+                "pre_tokenizer": {
+                    "type": "Sequence",
+                    "pretokenizers": [{**SPLIT, "pattern": {"Regex": "(a+)+$"}}, BYTE_LEVEL],
+                }
+            },
+            "unknown split",
+        ),
+        ({"added_tokens": [added(7, "new")]}, "two tokens have id 7"),
+        ({"added_tokens": [added(400, "new")]}, "none has id 300"),
+        ({"added_tokens": [added(300, "the")]}, "none has id|is read as"),
+        ({"added_tokens": 3}, "added_tokens must be a list"),
+    ],
+)
+def test_what_is_not_supported_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(OctavoError, match=message) as caught:
+        opened(tmp_path, published(**change))
+    assert str(caught.value).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"merges": [["t", "zzz"]]}, "needs a token 'zzz'"),
+        ({"merges": [["h", "t"]]}, "needs a token 'ht'"),
+        ({"merges": [["", "t"]]}, "needs a token ''"),
+        ({"merges": [["t"]]}, "two tokens"),
+        ({"merges": None}, "merges must be a list"),
+        ({"vocab": {"a": 0}, "merges": []}, "256 bytes"),
+        ({"vocab": []}, "vocab"),
+        ({"dropout": 0.5}, "dropout"),
+    ],
+)
+def test_inconsistent_models(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    document = published()
+    document["model"] |= change
+    with pytest.raises(OctavoError, match=message):
+        opened(tmp_path, document)
+
+
+@pytest.mark.parametrize("id", [298, 300, -1, 10**30, 1.0, True, "0", None])
+def test_holes_repeats_and_non_ids(id: Any, tmp_path: Path) -> None:
+    document = published()
+    document["model"]["vocab"][list(document["model"]["vocab"])[-1]] = id
+    with pytest.raises(OctavoError):
+        opened(tmp_path, document)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, '{"a":' * 100_000, "{", "[]", "3", "{}", '{"model": {}}', "\x00"]
+)
+def test_files_that_are_no_tokenizer(text: str, tmp_path: Path) -> None:
+    with pytest.raises(OctavoError):
+        opened(tmp_path, text)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing.json"):
+        with pytest.raises(OctavoError, match="no such file"):
+            tokenizers.open(path)
+
+
+SMALL = {
+    "bpe": json.dumps(tokenizers.train_bpe("the theatre", 260).document),
+    "published": json.dumps(published()),
+}
+DAMAGED = st.sampled_from(sorted(SMALL.values())).flatmap(
+    lambda text: st.one_of(damaged_json(text), damaged_bytes(text.encode()))
+)
+
+
+@given(DAMAGED)
+@settings(max_examples=300)
+def test_damage_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.json"
+    path.write_bytes(data)
+    message, began = "", time.perf_counter()
+    try:
+        tok = tokenizers.open(path)
+        tok.decode(tok.encode("the other 中"))
+    except OctavoError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("ranks", [{}, {b"a": 0}, {bytes([i]): i + 1 for i in range(256)}])
+def test_ranks_with_holes(ranks: dict[bytes, int]) -> None:
+    with pytest.raises(OctavoError):
+        tokenizers.from_ranks(ranks)
+
+
+@pytest.mark.parametrize(
+    ("special", "message"),
+    [({"<a>": 257}, "none has id 256"), ({"a": 256}, "is read as"), ({"": 256}, "empty")],
+)
+def test_special_tokens_that_clash(special: dict[str, int], message: str) -> None:
+    with pytest.raises(OctavoError, match=message):
+        tokenizers.from_ranks({bytes([i]): i for i in range(256)}, special_tokens=special).encode("a")
+
+
+def test_equality_hash_repr_and_bad_ids() -> None:
+    tok = TRAINED[patterns.GPT2]
+    assert tok == tokenizers.train_bpe(LEARNED, SIZE) != TRAINED[patterns.QWEN2]
+    assert hash(tok) == hash(tokenizers.train_bpe(LEARNED, SIZE))
+    assert repr(tok) == f"ByteLevelBPE(vocab_size={SIZE})"
+    for ids in ([SIZE], [-1], [10**30]):
+        with pytest.raises(OctavoError):
+            tok.decode(ids)
+    with pytest.raises(OctavoError):
+        tok.token_bytes(SIZE)
+    assert tok.decode([]) == ""
+    assert tok.encode("") == []

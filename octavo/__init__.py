@@ -1,1 +1,36 @@
-"""Octavo: language models in a handy format."""
+"""Octavo: language models in a handy format.
+
+    import octavo
+
+    model = octavo.load("bard")
+    print(octavo.generate(model, "ANTONIO:\nDo you not hear me speak?", seed=1))
+
+The verbs are `load`, `save`, `generate`, `stream`, `tokens`, `score` and `train`; what they work on is a
+`Model`. Everything they refuse, they refuse with an `OctavoError`.
+"""
+
+from octavo import tokenizers
+from octavo.errors import OctavoError
+from octavo.generate import Token, generate, stream, tokens
+from octavo.model import Model
+from octavo.score import Score, score
+from octavo.storage import bundled, load, save
+from octavo.train import train
+from octavo.version import __version__
+
+__all__ = [
+    "Model",
+    "OctavoError",
+    "Score",
+    "Token",
+    "__version__",
+    "bundled",
+    "generate",
+    "load",
+    "save",
+    "score",
+    "stream",
+    "tokenizers",
+    "tokens",
+    "train",
+]

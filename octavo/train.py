@@ -14,14 +14,15 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from octavo import data, models, nn
+from octavo.version import __version__
 from octavo.errors import OctavoError
 from octavo.formats import folder
 from octavo.model import Model
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 LOG = "training.jsonl"
-EVALUATIONS = 40  # times the held-out text is read during a run
-VALIDATION_TOKENS = 2**16  # of it, evenly spaced, at each of them
+EVALUATIONS = 20  # times the held-out text is read during a run
+VALIDATION_TOKENS = 2**14  # of it, evenly spaced, at each of them
 VALIDATION_BATCH = 32  # windows
 DROPPED = {"embedding", "attention", "mlp", "rnn", "gru", "lstm"}  # the taps that dropout sits on
 
@@ -108,6 +109,16 @@ class Recipe:
                 raise OctavoError(f"{name} must be from {least:g} to {most:g}, not {value}")
 
 
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
+    "gru": {"lr": 3e-3, "dropout": 0.3},
+    "lstm": {"lr": 3e-3, "dropout": 0.3},
+    "plain": {"lr": 1e-3, "batch": 8},
+    "prenorm": {"lr": 1e-3, "batch": 8},
+}
+"""What a recipe says unless told otherwise, by model type."""
+
+
 @dataclass(frozen=True)
 class Report:
     """How a run stands. Losses are in nats per token; `val_loss` is None between evaluations."""
@@ -129,6 +140,136 @@ class Report:
     def seconds_left(self) -> float:
         """Until the budget is spent, at the pace so far."""
         return self.seconds * (1 - self.progress) / max(self.progress, 1e-9)
+
+
+def train(
+    text: str,
+    *,
+    model_type: str = "gru",
+    tokenizer: str | Tokenizer = "char",
+    sizes: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    report: Callable[[Report], None] | None = None,
+    command: str | None = None,
+    **recipe: Any,
+) -> Model:
+    """Train a new model on a text.
+
+    Parameters
+    ----------
+    text : str
+        The end of it (`validation`, a tenth unless said) is held out.
+    model_type : {"rnn", "gru", "lstm", "plain", "prenorm"}
+    tokenizer : str or Tokenizer
+        ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
+        `tokenizer.json`, or a tokenizer.
+    sizes : mapping, optional
+        Fields of the architecture's config, ``{"d_model": 128}`` say, or for recurrent models
+        `units` (a tuple, one width per layer) and `embedding`. By default the course's.
+    out : str or Path, optional
+        A new folder to save the model in, with the log of the run in `training.jsonl`.
+    report : callable, optional
+        Called with a `Report` after every step.
+    command : str, optional
+        Kept in the log, to tell how the model was made.
+    **recipe
+        Fields of `Recipe`: one of `steps`, `epochs` and `minutes`, and `batch`, `lr` and so on.
+
+    Returns
+    -------
+    Model
+        The weights with the least loss on the held-out text, as NumPy arrays. Interrupting the run
+        (Ctrl-C) ends it early and returns, and saves, what there is.
+
+    Raises
+    ------
+    OctavoError
+        If the text is shorter than a window, an option is impossible, the folder exists, JAX is
+        missing, or the loss stops being a number.
+
+    Examples
+    --------
+    >>> model = train("to be or not to be " * 50, sizes={"units": (8,)}, steps=3, context=8, batch=2)
+    >>> model.count()
+    515
+    """
+    try:
+        import jax  # noqa: F401  (said here, once, rather than as a traceback from inside)
+        import optax  # noqa: F401
+    except ImportError:
+        raise OctavoError("training needs JAX: pip install 'octavo[train]'") from None
+    settings = _recipe(model_type, recipe)
+    if out is not None:
+        folder.refuse_existing(Path(out))
+    reader = _tokenizer(tokenizer, text)
+    config = models.design(model_type, reader.vocab_size, **_sizes(model_type, sizes or {}, settings))
+    ids, held_out = split(np.asarray(reader.encode(text), np.int32), settings)
+    params = models.initial_params(model_type, config, np.random.default_rng(settings.seed))
+    model = Model(model_type, config, params, reader)
+    made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
+    log, best = [json.dumps(made)], math.inf
+    kept: Mapping[str, Array] = params
+    latest: Mapping[str, Array] = params
+    try:
+        for state, latest in run(model, ids, held_out, settings):
+            if state.val_loss is not None and state.val_loss < best:
+                best, kept = state.val_loss, {name: np.array(p) for name, p in latest.items()}
+            if state.val_loss is not None or state.step % max(state.step // 100, 1) == 0:
+                log.append(json.dumps(asdict(state)))
+            if report is not None:
+                report(state)
+    except KeyboardInterrupt:
+        log.append(json.dumps({"interrupted": True}))
+    if math.isinf(best):  # nothing was evaluated: the last weights are the ones there are
+        kept = {name: np.array(p) for name, p in latest.items()}
+    model = model.with_params(dict(kept))
+    if out is not None:
+        folder.write(
+            Path(out), models.describe(model_type, config), model.params, reader, {LOG: "\n".join(log) + "\n"}
+        )
+    return model
+
+
+def _recipe(model_type: str, options: dict[str, Any]) -> Recipe:
+    known = Recipe.__dataclass_fields__
+    if unknown := sorted(set(options) - set(known)):
+        raise OctavoError(f"there is no training option {', '.join(unknown)}; there are {', '.join(known)}")
+    return Recipe(**(DEFAULTS[model_type] | options))
+
+
+def _tokenizer(spec: str | Tokenizer, text: str) -> Tokenizer:
+    """The tokenizer that `char`, `bpe:N` or a path names; a tokenizer is returned as it is."""
+    from octavo import tokenizers
+
+    if not isinstance(spec, str):
+        return spec
+    if not text:
+        raise OctavoError("there is no text to train on")
+    if spec == "char":
+        return tokenizers.char(text)
+    if spec.startswith("bpe:"):
+        if not spec[4:].isdecimal():
+            raise OctavoError(f"a tokenizer is char, bpe:N (N tokens) or a path, not {spec!r}")
+        return tokenizers.train_bpe(text, int(spec[4:]))
+    return tokenizers.open(spec)
+
+
+def _sizes(model_type: str, sizes: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The sizes of the model; a Transformer remembers the context it is trained on."""
+    recurrent = models.architecture(model_type) is models.recurrent
+    return dict(sizes) if recurrent else {"context": recipe.context, **sizes}
+
+
+def split(ids: Array, recipe: Recipe) -> tuple[Array, Array]:
+    """What is learned from, and the held-out end of the text."""
+    held_out = int(len(ids) * recipe.validation)
+    ids, rest = ids[: len(ids) - held_out], ids[len(ids) - held_out :]
+    if len(ids) < recipe.context + 1:
+        raise OctavoError(
+            f"the text has {len(ids)} tokens to learn from, fewer than one window of {recipe.context} + 1; "
+            "give more text or a smaller context"
+        )
+    return ids, rest if len(rest) > 1 else rest[:0]
 
 
 def learning_rate(progress: float, recipe: Recipe) -> float:
@@ -188,7 +329,8 @@ def make_step(model: Model, recipe: Recipe) -> tuple[Any, Callable[..., Any]]:
     def step(
         params: Any, memory: Any, fixed: Any, windows: Array, count: Array, lr: Array
     ) -> tuple[Any, Any, Array]:
-        tap = dropout(recipe.dropout, jax.random.fold_in(jax.random.key(recipe.seed), count))
+        key = jax.random.fold_in(jax.random.key(recipe.seed, impl="rbg"), count)  # rbg: cheap on a CPU
+        tap = dropout(recipe.dropout, key)
         loss, gradients = jax.value_and_grad(lambda p: cross_entropy(model, p | fixed, windows, tap))(params)
         state, average = memory
         updates, state = optimizer.update(gradients, state, params)

@@ -10,14 +10,19 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from octavo import models
 from octavo.errors import OctavoError
 from octavo.nn import Array
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 LARGEST_CONFIG = 2**20  # bytes
@@ -69,8 +74,17 @@ def widen(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
 
 
-def write(folder: Path, description: dict[str, Any], params: dict[str, Array], tokenizer: Any = None) -> None:
-    """Write a new model folder, beside its place, then rename: it appears whole or not at all."""
+def write(
+    folder: Path,
+    description: dict[str, Any],
+    params: dict[str, Array],
+    tokenizer: Tokenizer | None = None,
+    extras: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write a new model folder, beside its place, then rename: it appears whole or not at all.
+
+    `extras` are further files, as texts by name.
+    """
     from safetensors.numpy import save_file
 
     refuse_existing(folder)
@@ -86,6 +100,8 @@ def write(folder: Path, description: dict[str, Any], params: dict[str, Array], t
         save_file({name: np.ascontiguousarray(array) for name, array in params.items()}, partial / WEIGHTS)
         if tokenizer is not None:
             tokenizer.save(partial / TOKENIZER)
+        for name, content in extras.items():
+            (partial / name).write_text(content, encoding="utf-8")
         if folder.is_dir():  # an empty one, or refuse_existing had objected
             folder.rmdir()
         os.replace(partial, folder)

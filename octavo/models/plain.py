@@ -58,10 +58,13 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
 
 
 def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Array:
-    """A parameter before training: fan-in scaled, each residual branch by the depth besides."""
+    """A parameter before training: fan-in scaled, each residual branch by the depth besides.
+
+    The output layer begins at zero: the first prediction is the uniform one.
+    """
     if name == "position_embedding.inv_freq":
         return nn.frequencies(c.d_model).astype("float32")
-    if len(shape) == 1:
+    if name.startswith("fc_out."):
         return nn.zeros(shape)
     branch_end = name.endswith(("wo.weight", "feed_forward.2.weight"))
     return nn.normal(rng, shape, shape[1] ** -0.5 * ((2 * c.n_layers) ** -0.5 if branch_end else 1))

@@ -1,11 +1,17 @@
-"""What every architecture's config refuses in the same words."""
+"""What every architecture refuses in the same words: impossible sizes, and weights that are not its own."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from octavo.errors import OctavoError
 
+Shape: TypeAlias = tuple[int, ...]
+
+SHOWN, LONGEST = 8, 80  # problems that one message names, and characters of a name
 LARGEST, DEEPEST = 2**24, 1000  # no published model comes near; a larger number is a damaged file
 
 
@@ -15,3 +21,68 @@ def require_sizes(config: Any, *names: str, most: int = LARGEST) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise OctavoError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
+
+
+def mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
+    """What is missing, unexpected or misshapen in `found`, a phrase each."""
+    missing = [f"{n} {expected[n]} is missing" for n in expected if n not in found]
+    unexpected = [f"{printable(n)} {found[n]} is unexpected" for n in found if n not in expected]
+    misshapen = [
+        f"{n} has the shape {found[n]}, not {expected[n]}"
+        for n in expected
+        if n in found and tuple(found[n]) != tuple(expected[n])
+    ]
+    return missing + unexpected + misshapen
+
+
+def unusable(name: str, weight: Any) -> list[str]:
+    """What keeps an array from being a weight: its dtype, or values that are no numbers."""
+    if weight.dtype.kind != "f":
+        return [f"{name} holds {weight.dtype} values, not floating point numbers"]
+    return [] if np.isfinite(weight).all() else [f"{name} holds values that are NaN or infinite"]
+
+
+def refuse(source: str, problems: list[str]) -> None:
+    """Raise one error of one line that names the problems, if there are any."""
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise OctavoError(f"{source} does not fit its model: {'; '.join(problems[:SHOWN])}{more}")
+
+
+def require_params(
+    shapes: Mapping[str, Shape], params: Mapping[str, np.ndarray[Any, Any]], source: str
+) -> None:
+    """Refuse params that are not exactly those of `shapes`, in floating point and finite.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        What the architecture's table asks for.
+    params : mapping of str to array
+        What a file gave.
+    source : str
+        The file's name, for the message.
+
+    Raises
+    ------
+    OctavoError
+        One line with all that is missing, unexpected, misshapen, of another dtype or not finite;
+        after the first eight, their number.
+
+    Examples
+    --------
+    >>> require_params({"weight": (2, 1)}, {"bias": np.zeros(2)}, "a.npz")
+    Traceback (most recent call last):
+    octavo.errors.OctavoError: a.npz does not fit its model: weight (2, 1) is missing; bias (2,) is unexpected
+    """
+    problems = mismatches(shapes, {name: weight.shape for name, weight in params.items()})
+    for name in shapes:
+        if name in params:
+            problems += unusable(name, params[name])
+    refuse(source, problems)
+
+
+def printable(name: str) -> str:
+    """A name out of a file, fit for a line of text."""
+    name = name if len(name) <= LONGEST else name[:LONGEST] + "..."
+    return name if name.isprintable() else ascii(name)

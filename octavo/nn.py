@@ -138,8 +138,11 @@ def softmax(x: Array, temperature: float = 1.0) -> Array:
     top = xp.max(x, axis=-1, keepdims=True)
     if temperature == 0:
         e = (x == top).astype(x.dtype)
+    elif temperature == 1:
+        e = xp.exp(x - top)
     else:
-        e = xp.exp(x - top if temperature == 1 else (x - top) / temperature)
+        with np.errstate(over="ignore"):  # at a low temperature: minus infinity, whose exp is 0
+            e = xp.exp((x - top) / temperature)
     return e / xp.sum(e, axis=-1, keepdims=True)
 
 
@@ -232,7 +235,7 @@ def empty_cache(layers: int, batch: int, length: int, heads: int, head_width: in
 
 def grow(cache: Cache, length: int) -> Cache:
     """The same memory with room for `length` tokens."""
-    xp = namespace(cache.position)
+    xp = namespace(*cache.keys)  # the position may be of another library, that of the tokens
 
     def widen(x: Array) -> Array:
         return xp.concatenate([x, xp.zeros((x.shape[0], length - x.shape[1], *x.shape[2:]), x.dtype)], axis=1)

@@ -1,8 +1,79 @@
-"""Shared fixtures: where the corpora are."""
+"""Shared by all tests: small models of every architecture, golden files, and where the corpora are."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from octavo import models, tokenizers
+from octavo.model import Model
+
+GOLDEN = Path(__file__).parent / "golden"
+collect_ignore_glob = ["golden/make_*.py"]  # they need the peers that made the numbers
+
+ALPHABET = "abcdefghijk"
+V = len(ALPHABET)
+
+
+def _stack(*layers: dict[str, Any]) -> dict[str, Any]:
+    return {"vocab_size": V, "layers": layers}
+
+
+RNN, GRU, LSTM = ({"kind": kind, "units": 6} for kind in ("rnn", "gru", "lstm"))
+DENSE = {"kind": "dense", "units": V}
+WIDTHS = {"vocab_size": V, "d_model": 8, "n_layers": 2, "d_ff": 12, "context": 16}
+
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": ("rnn", _stack(RNN, {"kind": "rnn", "units": 4}, DENSE)),
+    "rnn-bare": ("rnn", _stack({**RNN, "use_bias": False}, {**DENSE, "use_bias": False})),
+    "gru": ("gru", _stack(GRU, GRU, DENSE)),
+    "gru-before": ("gru", _stack({**GRU, "reset_after": False}, DENSE)),
+    "gru-bare": ("gru", _stack({**GRU, "use_bias": False}, DENSE)),
+    "lstm": ("lstm", _stack(LSTM, LSTM, DENSE)),
+    "lstm-bare": ("lstm", _stack({**LSTM, "use_bias": False}, DENSE)),
+    "mixed": (
+        "gru",
+        _stack(
+            {"kind": "embedding", "units": 5},
+            {"kind": "dense", "units": 7, "activation": "relu"},
+            {**LSTM, "activation": "relu", "recurrent_activation": "hard_sigmoid"},
+            {"kind": "activation", "activation": "tanh"},
+            GRU,
+            RNN,
+            {"kind": "dense", "units": 9, "activation": "gelu_tanh"},
+            DENSE,
+        ),
+    ),
+    "headless": ("rnn", _stack({**RNN, "units": V})),  # its recurrent layer gives the logits
+    "plain": ("plain", {**WIDTHS, "n_heads": 2}),
+    "prenorm": ("prenorm", {**WIDTHS, "n_heads": 4}),
+    "prenorm-wide": ("prenorm", {**WIDTHS, "n_heads": 3, "d_head": 5}),
+}
+"""A model type and a config of every architecture, small, with what its fields allow."""
+
+
+def build(name: str, *, seed: int = 0, dtype: Any = np.float32, tokenizer: Any = None, **sizes: Any) -> Model:
+    """A small model with random weights, none of them zero; `sizes` override its config."""
+    model_type, options = CONFIGS[name]
+    config = models.configure(model_type, options | sizes)
+    module = models.architecture(model_type)
+    rng = np.random.default_rng(seed)
+    params = {
+        parameter: (
+            module.initial(config, parameter, shape, rng)
+            if parameter in module.FIXED
+            else 0.5 * rng.standard_normal(shape)
+        ).astype(dtype)
+        for parameter, shape in module.shapes(config).items()
+    }
+    return Model(model_type, config, params, tokenizer or tokenizers.char(ALPHABET))
+
+
+def golden(name: str) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a golden file."""
+    with np.load(GOLDEN / f"{name}.npz") as archive:
+        return dict(archive)
 
 
 @pytest.fixture(scope="session")

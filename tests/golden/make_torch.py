@@ -1,0 +1,217 @@
+"""Make torch_*.npz: small models written again in PyTorch, their logits, losses, gradients and training.
+
+Run from the repository root: ``python tests/golden/make_torch.py`` (PyTorch 2, no other package).
+Nothing here imports octavo. Everything is computed in float64 from float32 weights.
+
+torch_plain.npz and torch_prenorm.npz are archives in the course's own layout, the others hold weights
+under octavo's names. Every `*_expected.npz` holds the windows of ids, and of the first batch of them the
+logits, the loss and its gradients (`gradient/NAME`, in the layout of the weights); then the losses of a few
+steps of training and where they lead (`trained/NAME`).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+
+HERE = Path(__file__).parent
+V, D, FF, LAYERS, HEADS = 11, 8, 12, 2, 2
+HEAD, PRE_HEADS = 3, 3  # the heads of prenorm together are wider than the model
+STEPS, LR, DECAY, CLIP = 3, 0.01, 0.1, 0.05
+
+Weights = dict[str, torch.Tensor]
+Forward = Callable[[Weights, torch.Tensor], torch.Tensor]
+
+
+def angles(time: int) -> torch.Tensor:
+    """Positions times frequencies, [T, D/2]."""
+    rates = 10000.0 ** (-torch.arange(0, D, 2, dtype=torch.float64) / D)
+    return torch.arange(time, dtype=torch.float64)[:, None] * rates
+
+
+def plain(w: Weights, ids: torch.Tensor) -> torch.Tensor:
+    """The first of the course's Transformers."""
+    batch, time = ids.shape
+    a = angles(time)
+    x = F.embedding(ids, w["word_embedding.weight"]) + torch.cat([a.sin(), a.cos()], -1)
+    for i in range(LAYERS):
+        q, k, v = (
+            F.linear(x, w[f"layers.{i}.attention.{n}.weight"])
+            .view(batch, time, HEADS, D // HEADS)
+            .transpose(1, 2)
+            for n in ("wq", "wk", "wv")
+        )
+        mixed = (
+            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(batch, time, D)
+        )
+        x = x + F.linear(mixed, w[f"layers.{i}.attention.wo.weight"])
+        hidden = F.relu(F.linear(x, w[f"layers.{i}.feed_forward.0.weight"]))
+        x = x + F.linear(hidden, w[f"layers.{i}.feed_forward.2.weight"])
+    return F.linear(x, w["fc_out.weight"], w["fc_out.bias"])
+
+
+def prenorm(w: Weights, ids: torch.Tensor) -> torch.Tensor:
+    """The second, written with the archive's three-axis projections."""
+    batch, time = ids.shape
+    a = angles(time)
+    x = F.embedding(ids, w["W_E"]) + torch.stack([a.sin(), a.cos()], -1).flatten(1)
+    for i in range(LAYERS):
+        block = {n.split(".")[-1]: p for n, p in w.items() if n.startswith(f"blocks.{i}.")}
+        h = F.rms_norm(x, (D,), eps=1e-9)
+        q, k, v = (torch.einsum("btd,dkh->bhtk", h, block[n]) for n in ("W_Q", "W_K", "W_V"))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        x = x + mixed.reshape(batch, time, -1) @ block["W_O"]
+        hidden = F.rms_norm(x, (D,), eps=1e-9) @ block["W_1"] + block["b_1"]
+        x = x + F.gelu(hidden, approximate="tanh") @ block["W_2"] + block["b_2"]
+    return x @ w["W_E"].T
+
+
+def plain_weights(draw: Callable[..., torch.Tensor]) -> Weights:
+    """Random weights in the archive's layout, without the frequencies."""
+    w = {"word_embedding.weight": draw(V, D)}
+    for i in range(LAYERS):
+        for n in ("wq", "wk", "wv", "wo"):
+            w[f"layers.{i}.attention.{n}.weight"] = draw(D, D)
+        w[f"layers.{i}.feed_forward.0.weight"] = draw(FF, D)
+        w[f"layers.{i}.feed_forward.2.weight"] = draw(D, FF)
+    return w | {"fc_out.weight": draw(V, D), "fc_out.bias": draw(V)}
+
+
+def prenorm_weights(draw: Callable[..., torch.Tensor]) -> Weights:
+    """Random weights in the archive's layout."""
+    w = {"W_E": draw(V, D)}
+    for i in range(LAYERS):
+        b = f"blocks.{i}."
+        w |= {b + n: draw(D, HEAD, PRE_HEADS) for n in ("W_Q", "W_K", "W_V")}
+        w |= {b + "W_O": draw(PRE_HEADS * HEAD, D), b + "W_1": draw(D, FF), b + "b_1": draw(FF)}
+        w |= {b + "W_2": draw(FF, D), b + "b_2": draw(D)}
+    return w
+
+
+def stack(kind: str, draw: Callable[..., torch.Tensor]) -> tuple[Weights, Forward]:
+    """Two recurrent layers of torch's own (5 and 4 units) and a dense one, on one-hot tokens.
+
+    The weights are named and ordered as octavo's; `forward` reorders them for torch.
+    """
+    gates = {"rnn": 1, "gru": 3, "gru_before": 3, "lstm": 4}[kind]
+    w: Weights = {}
+    for i, (width, units) in enumerate([(V, 5), (5, 4)]):
+        w[f"layers.{i}.weight_ih"] = draw(gates * units, width)
+        w[f"layers.{i}.weight_hh"] = draw(gates * units, units)
+        w[f"layers.{i}.bias_ih"] = draw(gates * units)
+        if kind == "gru":
+            w[f"layers.{i}.bias_hh"] = draw(gates * units)
+    w |= {"layers.2.weight": draw(V, 4), "layers.2.bias": draw(V)}
+
+    def forward(w: Weights, ids: torch.Tensor) -> torch.Tensor:
+        x = F.one_hot(ids, V).to(torch.float64)
+        for i, units in enumerate((5, 4)):
+            p = {n.split(".")[-1]: a for n, a in w.items() if n.startswith(f"layers.{i}.")}
+            x = reset_before(p, x, units) if kind == "gru_before" else torch_layer(kind, p, x, units)
+        return F.linear(x, w["layers.2.weight"], w["layers.2.bias"])
+
+    return w, forward
+
+
+def torch_layer(kind: str, p: Weights, x: torch.Tensor, units: int) -> torch.Tensor:
+    """torch.nn.RNN, GRU (gates r z n) or LSTM (gates i f g o) with these weights."""
+    layer = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[kind](
+        x.shape[-1], units, batch_first=True, dtype=torch.float64
+    )
+
+    def order(a: torch.Tensor) -> torch.Tensor:
+        if kind != "gru":
+            return a
+        z, r, n = a.split(units)
+        return torch.cat([r, z, n])
+
+    bias_hh = order(p["bias_hh"]) if "bias_hh" in p else torch.zeros_like(p["bias_ih"])
+    named = {
+        "weight_ih_l0": order(p["weight_ih"]),
+        "weight_hh_l0": order(p["weight_hh"]),
+        "bias_ih_l0": order(p["bias_ih"]),
+        "bias_hh_l0": bias_hh,
+    }
+    return torch.func.functional_call(layer, named, (x,))[0]
+
+
+def reset_before(p: Weights, x: torch.Tensor, units: int) -> torch.Tensor:
+    """The GRU of Cho et al. 2014, gate by gate: the reset acts before the recurrent product."""
+    (wz, wr, wn), (uz, ur, un) = p["weight_ih"].split(units), p["weight_hh"].split(units)
+    bz, br, bn = p["bias_ih"].split(units)
+    h, outputs = torch.zeros(x.shape[0], units, dtype=torch.float64), []
+    for t in range(x.shape[1]):
+        z = torch.sigmoid(x[:, t] @ wz.T + bz + h @ uz.T)
+        r = torch.sigmoid(x[:, t] @ wr.T + br + h @ ur.T)
+        n = torch.tanh(x[:, t] @ wn.T + bn + (r * h) @ un.T)
+        h = z * h + (1 - z) * n
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def mean_loss(forward: Forward, w: Weights, windows: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the next token."""
+    return F.cross_entropy(forward(w, windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+
+
+def train(forward: Forward, w: Weights, windows: torch.Tensor) -> tuple[Weights, list[float]]:
+    """A few steps of AdamW on clipped gradients, decay on matrices only."""
+    w = {n: p.detach().clone().requires_grad_() for n, p in w.items()}
+    groups = [
+        {"params": [p for p in w.values() if p.ndim > 1], "weight_decay": DECAY},
+        {"params": [p for p in w.values() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.99), eps=1e-8)
+    losses = []
+    for batch in windows:
+        optimizer.zero_grad()
+        loss = mean_loss(forward, w, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(w.values()), CLIP)
+        optimizer.step()
+        losses.append(loss.item())
+    return w, losses
+
+
+def save(name: str, arrays: dict[str, torch.Tensor | np.ndarray]) -> None:
+    """In float32, ids as they are."""
+    found = {n: a.detach().numpy() if isinstance(a, torch.Tensor) else a for n, a in arrays.items()}
+    kept = {n: a.astype(np.float32) if a.dtype == np.float64 else a for n, a in found.items()}
+    np.savez(HERE / f"torch_{name}.npz", **kept)
+
+
+def main() -> None:
+    """Write every file."""
+    torch.manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return (0.4 * torch.randn(*shape)).float().double()
+
+    windows = torch.randint(0, V, (STEPS, 2, 8))  # [steps, B, T + 1]
+    models: dict[str, tuple[Weights, Forward]] = {
+        "plain": (plain_weights(draw), plain),
+        "prenorm": (prenorm_weights(draw), prenorm),
+        **{kind: stack(kind, draw) for kind in ("rnn", "gru", "gru_before", "lstm")},
+    }
+    frequencies = {"position_embedding.inv_freq": 10000.0 ** (-np.arange(0, D, 2) / D)}
+    for name, (weights, forward) in models.items():
+        w = {n: p.requires_grad_() for n, p in weights.items()}
+        loss = mean_loss(forward, w, windows[0])
+        gradients = torch.autograd.grad(loss, list(w.values()))
+        trained, losses = train(forward, w, windows)
+        save(name, {**w, **(frequencies if name == "plain" else {})})
+        expected = {
+            "windows": windows,
+            "logits": forward(w, windows[0, :, :-1]),
+            "loss": loss,
+            "losses": np.array(losses),
+            **{f"gradient/{n}": g for n, g in zip(w, gradients, strict=True)},
+            **{f"trained/{n}": p for n, p in trained.items()},
+        }
+        save(f"{name}_expected", expected)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`octavo convert`: any model that octavo reads, as a model folder."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import octavo
+from octavo.cli import loading
+from octavo.cli.printing import console, emit, size
+from octavo.errors import OctavoError
+from octavo.formats.folder import refuse_existing
+
+EPILOG = """[bold]Examples[/bold]
+
+octavo convert RNN_model.json RNN_model.h5 --chars train.txt --out my-rnn
+
+octavo convert w.npz bpe1024_enc_full.pkl --set n_heads=8 --out my-bard"""
+
+HDF5 = b"\x89HDF"
+LARGEST_JSON = 2**26  # bytes
+
+
+def run(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A model (shipped, folder, .json, .keras, .h5, .npz), and after it, if they are "
+            "apart, its weights (.h5) and tokenizer (tokenizer.json, .pkl).",
+            metavar="SOURCE",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="The new model folder.", metavar="FOLDER")],
+    dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(help="The precision to store. \\[default: the source's]"),
+    ] = None,
+    json: loading.JsonOption = False,
+    weights: loading.WeightsOption = None,
+    tokenizer: loading.TokenizerOption = None,
+    chars: loading.CharsOption = None,
+    settings: loading.SetOption = None,
+) -> None:
+    """Write any model that octavo reads as a model folder."""
+    refuse_existing(Path(out))
+    found = tell_apart(sources)
+    weights, tokenizer = _one("weights", found, weights), _one("tokenizer", found, tokenizer)
+    model = loading.load_model(str(_one("model", found, None)), weights, tokenizer, chars, settings)
+    octavo.save(model, out, dtype=dtype)
+    files = {path.name: path.stat().st_size for path in sorted(Path(out).iterdir())}
+    if json:
+        emit({"out": out, "model_type": model.model_type, "parameters": model.count(), "files": files})
+    else:
+        _print(model, out, files)
+
+
+def tell_apart(sources: list[str]) -> dict[str, list[str]]:
+    """Which sources are models, weights and tokenizers; an HDF5 file alone is a whole model."""
+    found: dict[str, list[str]] = {"model": [], "weights": [], "tokenizer": []}
+    for source in sources:
+        found[_kind(source)].append(source)
+    if not found["model"]:
+        found["model"], found["weights"] = found["weights"], []
+    return found
+
+
+def _kind(source: str) -> str:
+    path = Path(source)
+    if not path.is_file():
+        return "model"  # shipped, a folder, or missing: loading tells
+    if path.suffix in (".pkl", ".pickle"):
+        return "tokenizer"
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == HDF5:
+        return "weights"
+    return "tokenizer" if path.suffix == ".json" and _is_tokenizer(path) else "model"
+
+
+def _is_tokenizer(path: Path) -> bool:
+    """Whether a JSON file is a tokenizer; Keras's architectures have a `class_name` instead."""
+    try:
+        content = json_module.loads(path.read_bytes()) if path.stat().st_size <= LARGEST_JSON else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "model" in content and "class_name" not in content
+
+
+def _one(role: str, found: dict[str, list[str]], given: str | None) -> str | None:
+    """The one file of a role, be it a source or the option's; None if there is none."""
+    named = found[role] + ([given] if given is not None else [])
+    if len(named) > 1:
+        raise OctavoError(f"expected one {role}, found {' and '.join(named)}")
+    if role == "model" and not named:
+        raise OctavoError("none of the sources is a model: give its .json, .keras, .h5, .npz or folder")
+    return named[0] if named else None
+
+
+def _print(model: octavo.Model, out: str, files: dict[str, int]) -> None:
+    screen = console()
+    screen.print(f"wrote [bold]{out}[/bold]: {model.model_type}, {model.count():,} parameters")
+    for name, count in files.items():
+        screen.print(f"  {name:<20}{size(count):>12}", markup=False)
+    if model.tokenizer is None:
+        screen.print("without a tokenizer it only knows ids; name one with --tokenizer or --chars")
+    else:
+        screen.print(f'next: octavo generate --model {out} "..."', markup=False)

@@ -1,0 +1,137 @@
+"""`octavo plot`: pictures of positions, of training and of what comes next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from octavo import nn, plots
+from octavo.cli import loading
+from octavo.cli.printing import emit, piece, visible
+from octavo.cli.runs import read_run
+from octavo.errors import OctavoError
+
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="The picture, .png or .svg.", metavar="FILE", show_default=True)
+]
+
+app = typer.Typer(rich_markup_mode="rich", invoke_without_command=True, help="Draw pictures, as PNG or SVG.")
+
+
+@app.callback()
+def plot(context: typer.Context) -> None:
+    """Draw pictures, as PNG or SVG."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    epilog="[bold]Example[/bold]\n\noctavo plot positions --length 128 --width 256 --out positions.svg"
+)
+def positions(
+    out: OutOption = Path("positions.png"),
+    length: Annotated[int, typer.Option(help="How many positions.")] = 128,
+    width: Annotated[int, typer.Option(help="The width of the model, even.")] = 256,
+    interleaved: Annotated[
+        bool, typer.Option("--interleaved", help="Sine and cosine side by side, not in halves.")
+    ] = False,
+    json: loading.JsonOption = False,
+) -> None:
+    """Draw how alike sinusoidal positions are, as a heat map."""
+    plots.require_picture(out)
+    if not (1 <= length <= 4096 and 2 <= width <= 2**16):
+        raise OctavoError("--length is from 1 to 4096 and --width from 2 to 65536")
+    waves = nn.sinusoids(length, width, interleaved=interleaved)  # [T, D]
+    plots.save(plots.similarity(waves @ waves.T, width), out)
+    _say(out, json, {"length": length, "width": width})
+
+
+@app.command(epilog="[bold]Example[/bold]\n\noctavo plot loss christie-rnn christie-gru --out loss.png")
+def loss(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders that octavo train wrote, or shipped models.",
+            metavar="FOLDER",
+            show_default=False,
+        ),
+    ],
+    out: OutOption = Path("loss.png"),
+    json: loading.JsonOption = False,
+) -> None:
+    """Draw the training curves of one or several runs."""
+    plots.require_picture(out)
+    found = {name: read_run(name) for name in dict.fromkeys(runs)}
+    plots.save(plots.losses({_label(name): run.reports for name, run in found.items()}), out)
+    _say(out, json, {"val_loss": {name: run.val_loss for name, run in found.items()}})
+
+
+@app.command(
+    epilog='[bold]Example[/bold]\n\noctavo plot temperature bard "O, she doth" --temperatures 0.5,1,2'
+)
+def temperature(
+    model: loading.ModelArgument,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="The text before; standard input without one, or for -.",
+            metavar="PROMPT",
+            show_default=False,
+        ),
+    ] = None,
+    temperatures: Annotated[str, typer.Option(help="Between commas.", metavar="T,T,...")] = "0.5,1,2",
+    top: Annotated[int, typer.Option(help="How many of the likeliest tokens.")] = 20,
+    out: OutOption = Path("temperature.png"),
+    json: loading.JsonOption = False,
+    weights: loading.WeightsOption = None,
+    tokenizer: loading.TokenizerOption = None,
+    chars: loading.CharsOption = None,
+    settings: loading.SetOption = None,
+) -> None:
+    """Draw what comes next, and what a temperature makes of it."""
+    plots.require_picture(out)
+    text = loading.prompt_or_stdin(prompt)
+    if not text:
+        raise OctavoError("the prompt is empty; give at least one character to continue from")
+    if top < 1:
+        raise OctavoError(f"--top is at least 1, not {top}")
+    scales = _numbers(temperatures)
+    loaded = loading.load_reader(model, weights, tokenizer, chars, settings)
+    reader = loaded.text_tokenizer()
+    logits = loaded.forward(reader.encode(text))[0][-1]  # [V]
+    ids = np.argsort(logits)[::-1][:top]
+    chances = {scale: nn.softmax(logits, scale)[ids] for scale in scales}
+    tokens = [piece(reader.token_bytes(int(id))) for id in ids]
+    plots.save(
+        plots.temperatures([visible(token) for token in tokens], chances, visible(text).replace("␣", " ")),
+        out,
+    )
+    listed = {f"{scale:g}": chance.tolist() for scale, chance in chances.items()}
+    _say(out, json, {"ids": ids.tolist(), "pieces": tokens, "probabilities": listed})
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or len(found) > plots.MOST_PANELS or not all(0 <= number < np.inf for number in found):
+        raise OctavoError(
+            f"--temperatures takes 1 to {plots.MOST_PANELS} numbers between commas, not {text!r}"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _label(name: str) -> str:
+    """A run's name in the legend: the folder without the way to it."""
+    return Path(name).name or name
+
+
+def _say(out: Path, json: bool, facts: dict[str, Any]) -> None:
+    if json:
+        emit({"out": str(out)} | facts)
+    else:
+        typer.echo(f"wrote {out}")

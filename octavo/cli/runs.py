@@ -1,0 +1,51 @@
+"""The log of a training run, as `octavo.train` leaves it in the model's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import octavo
+from octavo.errors import OctavoError
+from octavo.storage import PRETRAINED
+from octavo.train import LOG
+
+
+class Run(NamedTuple):
+    """How a model was made, and the reports on the way."""
+
+    made: dict[str, Any]
+    reports: list[dict[str, Any]]
+
+    @property
+    def val_loss(self) -> float | None:
+        """The least loss on the held-out text, in nats per token."""
+        return min((r["val_loss"] for r in self.reports if r["val_loss"] is not None), default=None)
+
+
+def read_run(model: str) -> Run:
+    """The run that made a shipped model or a model folder; the log itself may be named too."""
+    folder = PRETRAINED / model if model in octavo.bundled() else Path(model)
+    path = folder / LOG if folder.is_dir() else folder
+    try:
+        made, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # The other kind of line says that the run was interrupted.
+        return Run(dict(made), [_report(line) for line in lines if "step" in line])
+    except FileNotFoundError:
+        raise OctavoError(f"there is no {path}; a folder that octavo train wrote has one") from None
+    except OSError as error:
+        raise OctavoError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError):
+        raise OctavoError(f"{path} is no log of a training run, or is damaged") from None
+
+
+def _report(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log; the loss is not a number before the second step."""
+    val_loss = line["val_loss"]
+    return line | {
+        "tokens": int(line["tokens"]),
+        "loss": math.nan if line["loss"] is None else float(line["loss"]),
+        "val_loss": None if val_loss is None else float(val_loss),
+    }

@@ -104,7 +104,7 @@ class Model:
         >>> logits.shape
         (6, 41)
         """
-        tokens = tokens if hasattr(tokens, "__array_namespace__") else np.asarray(tokens)
+        tokens = _as_array(tokens)
         self.check(tokens)
         rows = tokens if tokens.ndim == 2 else tokens[None]
         traced = _traced(tokens)
@@ -134,6 +134,16 @@ def with_room(state: Any, length: int) -> Any:
     if isinstance(state, nn.Cache) and state.room < length:
         return nn.grow(state, max(length, 2 * state.room))
     return state
+
+
+def _as_array(tokens: Array) -> Array:
+    """NumPy and JAX arrays as they are, lists as arrays."""
+    if hasattr(tokens, "__array_namespace__"):
+        return tokens
+    try:
+        return np.asarray(tokens)
+    except ValueError:  # rows of unequal length
+        raise OctavoError("the rows of a batch of tokens must be of one length") from None
 
 
 def _traced(array: Array) -> bool:

@@ -266,7 +266,7 @@ def extend(slots: Array | None, new: Array, positions: Array) -> Array:
         slots[rows, positions] = new
         return slots
     new = xp.where((positions < slots.shape[1])[..., None, None], new, xp.nan)
-    return slots.at[rows, positions].set(new, mode="clip")
+    return xp.asarray(slots).at[rows, positions].set(new, mode="clip")
 
 
 def split_heads(x: Array, heads: int) -> Array:
@@ -314,8 +314,8 @@ def scan(step: Callable[[Any, Array], Any], state: Any, xs: Array) -> tuple[Arra
         state = step(state, x)
         return state, state[0]
 
-    state, outputs = jax.lax.scan(advance, state, xs.swapaxes(0, 1))
-    return outputs.swapaxes(0, 1), state
+    state, stacked = jax.lax.scan(advance, state, xs.swapaxes(0, 1))
+    return stacked.swapaxes(0, 1), state
 
 
 # ---------------------------------------------------------------- initial values

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.errors import OctavoError
 from octavo.models import plain, prenorm, recurrent
+from octavo.models.checks import SHOWN, printable
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -36,7 +37,8 @@ def architecture(model_type: str) -> ModuleType:
     'octavo.models.recurrent'
     """
     if model_type not in ARCHITECTURES:
-        raise OctavoError(f"no model type is called {model_type!r}; there are {', '.join(ARCHITECTURES)}")
+        known = ", ".join(ARCHITECTURES)
+        raise OctavoError(f"no model type is called {printable(model_type)!r}; there are {known}")
     return ARCHITECTURES[model_type]
 
 
@@ -45,11 +47,13 @@ def configure(model_type: str, options: dict[str, Any]) -> Any:
     config_class = architecture(model_type).Config
     known = [field.name for field in fields(config_class)]
     if unknown := sorted(set(options) - set(known)):
-        raise OctavoError(f"{model_type} has no option {', '.join(unknown)}; it has {', '.join(known)}")
+        names = ", ".join(map(printable, unknown[:SHOWN]))
+        raise OctavoError(f"{model_type} has no option {names}; it has {', '.join(known)}")
     try:
         return config_class(**options)
     except TypeError as error:  # a field left out, or a layer that is no mapping
-        raise OctavoError(f"the config of a {model_type} model is not complete: {error}") from None
+        reason = printable(str(error))
+        raise OctavoError(f"the config of a {model_type} model is not complete: {reason}") from None
 
 
 def design(model_type: str, vocab_size: int, **sizes: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -20,7 +21,7 @@ def require_sizes(config: Any, *names: str, most: int = LARGEST) -> None:
     for name in names:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise OctavoError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
+            raise OctavoError(f"{name} must be a whole number from 1 to {most}, not {reprlib.repr(value)}")
 
 
 def mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:

@@ -12,6 +12,7 @@ Keras's, parameter names PyTorch's.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,14 +51,20 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise OctavoError(f"a layer is one of {', '.join(KINDS)}, not {self.kind!r}")
+            raise OctavoError(f"a layer is one of {', '.join(KINDS)}, not {reprlib.repr(self.kind)}")
         if self.kind != "activation":
             require_sizes(self, "units")
+        elif self.units != 0:
+            raise OctavoError(f"an activation has no units of its own, not {reprlib.repr(self.units)}")
+        for flag in ("reset_after", "use_bias"):
+            if not isinstance(getattr(self, flag), bool):
+                raise OctavoError(f"{flag} must be true or false, not {reprlib.repr(getattr(self, flag))}")
         if self.activation is None:
             object.__setattr__(self, "activation", "tanh" if self.kind in GATES else "linear")
         for name in (self.activation, self.recurrent_activation):
-            if name not in ACTIVATIONS:
-                raise OctavoError(f"no activation is called {name!r}; there are {', '.join(ACTIVATIONS)}")
+            if not isinstance(name, str) or name not in ACTIVATIONS:
+                known = ", ".join(ACTIVATIONS)
+                raise OctavoError(f"no activation is called {reprlib.repr(name)}; there are {known}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,10 @@ class Config:
 
     def __post_init__(self) -> None:
         require_sizes(self, "vocab_size")
-        layers = tuple(layer if isinstance(layer, Layer) else Layer(**layer) for layer in self.layers)
+        listed = self.layers if isinstance(self.layers, tuple | list) else [None]
+        if not all(isinstance(layer, Layer | dict) for layer in listed):
+            raise OctavoError(f"layers must be a list of layers, not {reprlib.repr(self.layers)}")
+        layers = tuple(layer if isinstance(layer, Layer) else Layer(**layer) for layer in listed)
         object.__setattr__(self, "layers", layers)
         if not any(layer.kind in GATES for layer in layers):
             raise OctavoError("a recurrent model needs a layer of kind rnn, gru or lstm; there is none")

@@ -2,7 +2,9 @@
 
 Text is split into words by a pattern, words into bytes. Again and again the pair of adjacent
 tokens that occurs most often becomes a token of its own, until the vocabulary is full. Ties
-go to the pair met first in the text, as in tiktoken's educational trainer.
+go to the pair met first in the text, as in tiktoken's educational trainer. No bytes become a
+token twice: between two places that no merge has crossed, merging has gone the same way
+wherever the same bytes stand, so one string never splits into two different pairs.
 
 `train_spec` says it as the textbook does and counts everything anew for each merge. `train`
 does the same work incrementally and is what everyone calls; a property test holds them
@@ -70,8 +72,7 @@ def train_spec(text: str, vocab_size: int, pattern: str = GPT2) -> list[bytes]:
         if not counts:
             raise _exhausted(len(tokens), vocab_size)
         best = max(counts, key=counts.__getitem__)  # the first of the largest
-        if best[0] + best[1] not in tokens:
-            tokens.append(best[0] + best[1])
+        tokens.append(best[0] + best[1])
         words = {_merged(word, best): n for word, n in words.items()}
     return tokens
 
@@ -121,16 +122,12 @@ def train(text: str, vocab_size: int, pattern: str = GPT2) -> list[bytes]:
         raise OctavoError("expected a text to train byte pairs on, found an empty one")
     words = _Words(count_words(well_formed(text), canonical(pattern)))
     tokens = list(BYTES)
-    id_of = {token: id for id, token in enumerate(tokens)}
     while len(tokens) < vocab_size:
         pair = words.most_frequent()
         if pair is None:
             raise _exhausted(len(tokens), vocab_size)
-        token = tokens[pair[0]] + tokens[pair[1]]
-        if token not in id_of:  # another pair may have spelled the same bytes before
-            id_of[token] = len(tokens)
-            tokens.append(token)
-        words.merge(pair, id_of[token])
+        words.merge(pair, len(tokens))
+        tokens.append(tokens[pair[0]] + tokens[pair[1]])
     return tokens
 
 
@@ -219,5 +216,4 @@ class _Words:
             if (neighbour := symbol[after]) >= 0:
                 found[token, neighbour].append(here)
         for new, places in found.items():
-            known = self.places.get(new)  # only when the token had been spelled by another pair
-            self._enqueue(new, places if known is None else sorted({*known, *places}))
+            self._enqueue(new, places)

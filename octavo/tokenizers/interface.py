@@ -44,9 +44,12 @@ class Tokenizer(Protocol):
 
 def checked(ids: Sequence[int], vocab_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """`ids` as an array [T], or `OctavoError` naming the first that is not an id."""
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except ValueError:  # lists of unequal lengths
+        array = np.zeros((0, 0))
     if array.ndim != 1:
-        raise OctavoError(f"ids must be one flat sequence of integers, found {array.ndim} axes")
+        raise OctavoError("ids must be one flat sequence of integers, found a nested one or a single value")
     if not array.size:
         return np.zeros(0, np.int64)
     if array.dtype.kind not in "iu":

@@ -74,6 +74,12 @@ class ByteLevelBPE:
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The bytes of `ids`."""
+        try:
+            # A list of millions is worth looking up as it is, without a detour through an array.
+            if isinstance(ids, list) and (not ids or min(ids) >= 0):
+                return b"".join(map(self.tokens.__getitem__, ids))
+        except (IndexError, TypeError):
+            pass  # checked() says what is wrong
         return b"".join(map(self.tokens.__getitem__, checked(ids, len(self)).tolist()))
 
     def token_bytes(self, id: int) -> bytes:
@@ -122,21 +128,22 @@ class ByteLevelBPE:
 
     @cached_property
     def _local(self) -> bool:
-        """Whether blocks encode independently: no added token reaches over a space."""
-        return not any(
-            " " in token["content"] or "\n" in token["content"] or token["rstrip"] or token["lstrip"]
-            for token in self.document["added_tokens"]
-            if not token["special"]
+        """Whether blocks encode independently: nothing is put before a text or reaches over a space."""
+        steps = tokenizer_json.parts(self.document["pre_tokenizer"])
+        return not any(step.get("add_prefix_space") for step in steps) and not any(
+            token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"]))
+            for token in self._recognised
         )
 
     @cached_property
     def _exact(self) -> bool:
         """Whether the tokens of a text spell exactly its bytes."""
-        prefixed = any(
-            part.get("add_prefix_space") for part in tokenizer_json.parts(self.document["pre_tokenizer"])
-        )
-        added = any(not token["special"] for token in self.document["added_tokens"])
-        return not (prefixed or added or self.document["normalizer"])
+        return not self._recognised and self.document["normalizer"] is None
+
+    @property
+    def _recognised(self) -> list[dict[str, Any]]:
+        """The added tokens that are found in texts: those that are not special."""
+        return [token for token in self.document["added_tokens"] if not token["special"]]
 
     @cached_property
     def _engine(self) -> Engine:
@@ -195,8 +202,8 @@ def from_ranks(
     specials = tokenizer_json.dense(
         {id: token for token, id in special_tokens.items()}, len(special_tokens), len(tokens)
     )
-    if b"" in ranks or "" in special_tokens:
-        raise OctavoError("a token must have at least one byte, found an empty one")
+    if b"" in ranks or any(not content or content != well_formed(content) for content in specials):
+        raise OctavoError("tokens must not be empty, and special ones must be valid Unicode")
     missing = [i for i in range(256) if bytes([i]) not in ranks]
     if missing:
         raise OctavoError(f"ranks must hold all 256 single bytes, byte {missing[0]} is missing")

@@ -197,15 +197,13 @@ def _read_added(token: object) -> dict[str, Any]:
 
 
 def _read_merge(merge: object, vocab: dict[str, int]) -> list[str]:
-    """Two tokens that join to a third; Hugging Face's library ends the process on some others."""
+    """Two tokens that join to a third; Hugging Face's library panics on joins longer than any token."""
     pair = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
         raise OctavoError(f"each merge must be two tokens, found {_shown(merge)}")
-    missing = [token for token in (*pair, "".join(pair)) if token not in vocab or not token]
-    if missing:
-        raise OctavoError(
-            f"merging {_shown(pair[0])} and {_shown(pair[1])} needs a token {_shown(missing[0])} that the vocab lacks"
-        )
+    for token in (*pair, "".join(pair)):
+        if not token or token not in vocab:
+            raise OctavoError(f"a merge makes or takes {_shown(token)}, a token that the vocab lacks")
     return pair
 
 

@@ -65,7 +65,7 @@ def test_characters_below_between_and_above_the_alphabet_are_unknown(unknown: st
         tokenizers.char("abc中").encode("a" + unknown)
 
 
-@pytest.mark.parametrize("ids", [[3], [-1], [10**30], [0.5], ["a"], [[0]], [None]])
+@pytest.mark.parametrize("ids", [[3], [-1], [10**30], [0.5], ["a"], [[0]], [[0], [0, 1]], [None], 3])
 def test_ids_outside_the_vocabulary_are_refused(ids: list[int]) -> None:
     with pytest.raises(OctavoError):
         tokenizers.char("abc").decode(ids)

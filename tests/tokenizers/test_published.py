@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiktoken
 from hypothesis import example, given, settings
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer as Peer
 
 from octavo import tokenizers
 from octavo.errors import OctavoError
-from octavo.tokenizers import Tokenizer, patterns
+from octavo.tokenizers import Tokenizer, chars, patterns
 from octavo.tokenizers.published import ByteLevelBPE
 
 from .strategies import PIECES, damaged_bytes, damaged_json, texts, texts_with_surrogates
@@ -183,12 +184,15 @@ def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
         {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}},
     ],
 )
-def test_tokenizers_of_others(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_tokenizers_of_others(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     document = published(**changes)
     tok = opened(tmp_path, document)
+    monkeypatch.setattr(patterns, "_BLOCK", 500)
     peer = Peer.from_str(json.dumps(document | {"truncation": None}))
     peer.encode_special_tokens = True
-    for text in (LEARNED, "<tool> the ti<tool>e\u0301 t.<|endoftext|>", LEARNED * 60):
+    for text in (LEARNED, "<tool> the ti<tool>e\u0301 t.<|endoftext|>", (LEARNED + "e\u0301\nthe") * 60):
         assert tok.encode(text) == peer.encode(text, add_special_tokens=False).ids
     assert len(tok) == peer.get_vocab_size()
     tok.save(tmp_path / "again.json")
@@ -233,9 +237,9 @@ def test_what_is_not_supported_is_named(change: dict[str, Any], message: str, tm
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"merges": [["t", "zzz"]]}, "needs a token 'zzz'"),
-        ({"merges": [["h", "t"]]}, "needs a token 'ht'"),
-        ({"merges": [["", "t"]]}, "needs a token ''"),
+        ({"merges": [["t", "zzz"]]}, "takes 'zzz'"),
+        ({"merges": [["h", "t"]]}, "makes or takes 'ht'"),
+        ({"merges": [["", "t"]]}, "makes or takes ''"),
         ({"merges": [["t"]]}, "two tokens"),
         ({"merges": None}, "merges must be a list"),
         ({"vocab": {"a": 0}, "merges": []}, "256 bytes"),
@@ -247,6 +251,21 @@ def test_inconsistent_models(change: dict[str, Any], message: str, tmp_path: Pat
     document = published()
     document["model"] |= change
     with pytest.raises(OctavoError, match=message):
+        opened(tmp_path, document)
+
+
+SMALL = {
+    "char": json.dumps({**chars.FRAME, "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}}}),
+    "bpe": json.dumps(tokenizers.train_bpe("the theatre", 260).document),
+    "published": json.dumps(published()),
+}
+
+
+def test_a_merge_longer_than_every_token(tmp_path: Path) -> None:
+    document = json.loads(SMALL["bpe"])
+    longest = max(document["model"]["vocab"], key=len)
+    del document["model"]["vocab"][longest]
+    with pytest.raises(OctavoError, match="makes or takes"):
         opened(tmp_path, document)
 
 
@@ -272,10 +291,6 @@ def test_missing_files(tmp_path: Path) -> None:
             tokenizers.open(path)
 
 
-SMALL = {
-    "bpe": json.dumps(tokenizers.train_bpe("the theatre", 260).document),
-    "published": json.dumps(published()),
-}
 DAMAGED = st.sampled_from(sorted(SMALL.values())).flatmap(
     lambda text: st.one_of(damaged_json(text), damaged_bytes(text.encode()))
 )
@@ -289,7 +304,7 @@ def test_damage_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory,
     message, began = "", time.perf_counter()
     try:
         tok = tokenizers.open(path)
-        tok.decode(tok.encode("the other 中"))
+        tok.decode(tok.encode("ab" if isinstance(tok, chars.Char) else "the other 中"))
     except OctavoError as error:
         message = str(error)
     assert "\n" not in message
@@ -304,7 +319,12 @@ def test_ranks_with_holes(ranks: dict[bytes, int]) -> None:
 
 @pytest.mark.parametrize(
     ("special", "message"),
-    [({"<a>": 257}, "none has id 256"), ({"a": 256}, "is read as"), ({"": 256}, "empty")],
+    [
+        ({"<a>": 257}, "none has id 256"),
+        ({"a": 256}, "is read as"),
+        ({"": 256}, "empty"),
+        ({"\ud800": 256}, "valid Unicode"),
+    ],
 )
 def test_special_tokens_that_clash(special: dict[str, int], message: str) -> None:
     with pytest.raises(OctavoError, match=message):
@@ -316,10 +336,11 @@ def test_equality_hash_repr_and_bad_ids() -> None:
     assert tok == tokenizers.train_bpe(LEARNED, SIZE) != TRAINED[patterns.QWEN2]
     assert hash(tok) == hash(tokenizers.train_bpe(LEARNED, SIZE))
     assert repr(tok) == f"ByteLevelBPE(vocab_size={SIZE})"
-    for ids in ([SIZE], [-1], [10**30]):
+    for ids in ([SIZE], [-1], [10**30], [1.0], ["a"], (-1,)):
         with pytest.raises(OctavoError):
             tok.decode(ids)
     with pytest.raises(OctavoError):
         tok.token_bytes(SIZE)
+    assert tok.decode(np.array([97, 98])) == tok.decode((97, 98)) == "ab"
     assert tok.decode([]) == ""
     assert tok.encode("") == []

@@ -1,5 +1,6 @@
 """Shared by all tests: small models of every architecture, golden files, and where the corpora are."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 
 from octavo import models, tokenizers
 from octavo.model import Model
+
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # small models: compiling takes all the time
 
 GOLDEN = Path(__file__).parent / "golden"
 collect_ignore_glob = ["golden/make_*.py"]  # they need the peers that made the numbers

@@ -1,0 +1,100 @@
+"""Logits, losses, gradients and training against PyTorch (tests/golden/make_torch.py made the numbers)."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from octavo import models
+from octavo.formats import npz
+from octavo.model import Model
+from octavo.train import Recipe, cross_entropy, make_step
+
+from ..conftest import GOLDEN, golden
+
+HEADS = {"plain": {"n_heads": 2, "context": 16}, "prenorm": {"context": 16}}
+NAMES = ["rnn", "gru", "gru_before", "lstm", "plain", "prenorm"]
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def in_octavo_s_layout(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The course's archives stand (in, out), with an axis of heads in the end; written out by hand."""
+    laid_out = {}
+    for name, array in arrays.items():
+        kind = name.split(".")[-1]
+        if kind in ("W_Q", "W_K", "W_V"):
+            laid_out[name] = np.concatenate([array[:, :, head].T for head in range(array.shape[2])])
+        else:
+            laid_out[name] = array.T if kind in ("W_O", "W_1", "W_2") else array
+    return laid_out
+
+
+def model_of(name: str) -> Model:
+    if name in HEADS:
+        model_type, config, params = npz.read(GOLDEN / f"torch_{name}.npz", **HEADS[name])
+        return Model(model_type, config, params)
+    kind = name.split("_")[0]
+    layers = [{"kind": kind, "units": u, "reset_after": name == "gru"} for u in (5, 4)]
+    config = models.configure(kind, {"vocab_size": 11, "layers": [*layers, {"kind": "dense", "units": 11}]})
+    return Model(kind, config, golden(f"torch_{name}"))
+
+
+def under(expected: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return in_octavo_s_layout({n[len(prefix) :]: a for n, a in expected.items() if n.startswith(prefix)})
+
+
+@every
+def test_logits_are_those_of_torch(name: str) -> None:
+    model, expected = model_of(name), golden(f"torch_{name}_expected")
+    logits, _ = model.forward(expected["windows"][0, :, :-1])
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, expected["logits"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_number_of_heads_matters(name: str) -> None:
+    options = HEADS[name] | ({"n_heads": 4} if name == "plain" else {"n_heads": 9, "d_head": 1})
+    model_type, config, params = npz.read(GOLDEN / f"torch_{name}.npz", **options)
+    expected = golden(f"torch_{name}_expected")
+    logits, _ = Model(model_type, config, params).forward(expected["windows"][0, :, :-1])
+    assert not np.allclose(logits, expected["logits"], atol=1e-3)
+
+
+@every
+def test_the_loss_and_every_gradient_are_those_of_torch(name: str) -> None:
+    model, expected = model_of(name), golden(f"torch_{name}_expected")
+    windows = expected["windows"][0]
+    fixed = {n: p for n, p in model.params.items() if n in model.architecture.FIXED}
+    trained = {n: p for n, p in model.params.items() if n not in fixed}
+    loss, gradients = jax.jit(jax.value_and_grad(lambda p: cross_entropy(model, p | fixed, windows)))(trained)
+    assert float(loss) == pytest.approx(float(expected["loss"]), rel=1e-5)
+    torch_s = under(expected, "gradient/")
+    assert gradients.keys() == torch_s.keys()
+    for parameter, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, torch_s[parameter], rtol=1e-4, atol=2e-6, err_msg=parameter)
+
+
+@pytest.mark.parametrize("name", ["rnn", "plain", "prenorm"])  # compiling takes seconds
+def test_three_steps_of_training_are_those_of_torch(name: str) -> None:
+    model, expected = model_of(name), golden(f"torch_{name}_expected")
+    recipe = Recipe(steps=3, dropout=0, lr=0.01, weight_decay=0.1, clip=0.05)
+    fixed = {n: p for n, p in model.params.items() if n in model.architecture.FIXED}
+    params = {n: jax.numpy.asarray(p) for n, p in model.params.items() if n not in fixed}
+    memory, step = make_step(model, recipe)
+    losses = []
+    for count, windows in enumerate(expected["windows"], 1):
+        params, memory, loss = step(params, memory, fixed, windows, count, 0.01)
+        losses.append(float(loss))
+    np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)
+    torch_s = under(expected, "trained/")
+    assert params.keys() == torch_s.keys()
+    for parameter, value in params.items():
+        moved = np.abs(torch_s[parameter] - model.params[parameter]).max()
+        assert moved > 0.01, parameter  # the bound below means something
+        np.testing.assert_allclose(value, torch_s[parameter], atol=3e-4, err_msg=parameter)
+
+
+def test_the_golden_files_are_small() -> None:
+    assert all(file.stat().st_size < 32_000 for file in Path(GOLDEN).glob("torch_*"))

@@ -301,14 +301,14 @@ DAMAGED = st.sampled_from(sorted(SMALL.values())).flatmap(
 def test_damage_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.json"
     path.write_bytes(data)
-    message, began = "", time.perf_counter()
+    message, began = "", time.process_time()
     try:
         tok = tokenizers.open(path)
         tok.decode(tok.encode("ab" if isinstance(tok, chars.Char) else "the other 中"))
     except OctavoError as error:
         message = str(error)
     assert "\n" not in message
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("ranks", [{}, {b"a": 0}, {bytes([i]): i + 1 for i in range(256)}])

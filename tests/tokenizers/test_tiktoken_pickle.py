@@ -139,13 +139,13 @@ def test_bombs_stay_small() -> None:
 def test_damage_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.pkl"
     path.write_bytes(data)
-    message, began = "", time.perf_counter()
+    message, began = "", time.process_time()
     try:
         tokenizers.open(path).encode("the")
     except OctavoError as error:
         message = str(error)
     assert "\n" not in message
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @given(st.binary(max_size=60))

@@ -261,6 +261,10 @@ def extend(slots: Array | None, new: Array, positions: Array) -> Array:
     if slots is None:
         return new
     xp = namespace(slots, new)
+    if xp is np and len(slots) == 1:  # the usual case, by a plain slice
+        first = int(positions[0, 0])
+        slots[0, first : first + new.shape[1]] = new[0]
+        return slots
     rows = xp.arange(slots.shape[0])[:, None]
     if xp is np:
         slots[rows, positions] = new
@@ -282,12 +286,14 @@ def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap) -> Array
     """
     xp = namespace(q)
     if xp is np:  # leave out the slots that no row has reached
-        reached = int(positions.max()) + 1
+        reached = int(positions[:, -1].max()) + 1
         k, v = k[:, :reached], v[:, :reached]
     q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T or S, K]
-    scores = q.shape[-1] ** -0.5 * q @ k.swapaxes(2, 3)  # [B, H, T, S]
-    visible = xp.arange(k.shape[2]) <= positions[:, None, :, None]  # [B, 1, T, S]
-    pattern = tap("pattern", softmax(xp.where(visible, scores, -xp.inf)))
+    scores = (q.shape[-1] ** -0.5 * q) @ k.swapaxes(2, 3)  # [B, H, T, S]
+    if xp is not np or q.shape[0] * q.shape[2] > 1:  # one row's newest token sees all that is there
+        visible = xp.arange(k.shape[2]) <= positions[:, None, :, None]  # [B, 1, T, S]
+        scores = xp.where(visible, scores, -xp.inf)
+    pattern = tap("pattern", softmax(scores))
     mixed = (pattern @ v).swapaxes(1, 2)  # [B, T, H, K]
     return mixed.reshape(*mixed.shape[:2], -1)
 
@@ -301,6 +307,9 @@ def scan(step: Callable[[Any, Array], Any], state: Any, xs: Array) -> tuple[Arra
     `state` is a tuple of arrays whose first is the layer's output; returns the outputs [B, T, U] and
     the last state.
     """
+    if xs.shape[1] == 1:
+        state = step(state, xs[:, 0])
+        return state[0][:, None], state
     if namespace(xs) is np:
         outputs = []
         for t in range(xs.shape[1]):

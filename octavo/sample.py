@@ -92,7 +92,7 @@ class Sampling:
         if self.temperature == 0:
             return np.array([np.argmax(logits)]), np.ones(1, logits.dtype)
         x = logits / self.temperature if self.temperature != 1 else logits
-        ids = np.argsort(x)
+        ids = x.argsort()
         if self.top_k is not None:
             ids = ids[-self.top_k :]
         p = nn.softmax(x[ids])
@@ -109,8 +109,8 @@ class Sampling:
         if self.temperature == 0:
             return int(np.argmax(logits))
         ids, p = self.distribution(logits)
-        cumulative = np.cumsum(p, dtype=np.float64)
-        return int(ids[np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")])
+        cumulative = p.astype(np.float64).cumsum()
+        return int(ids[cumulative.searchsorted(rng.random() * cumulative[-1], side="right")])
 
 
 def _require(holds: bool, name: str, expected: str, found: object) -> None:

@@ -1,0 +1,136 @@
+"""The course's own loops beside octavo's, on the same weights, in one run.
+
+    python bench/course.py
+
+The baseline is what the two assignments hand in: for the Transformer, a NumPy forward pass over the
+whole text so far for every new token; for the GRU, a step that multiplies with one-hot vectors, gate
+by gate. Both sides draw 118 tokens (2,000 characters) with the same seeds, turn and turn about, and the
+medians are compared. The two must write the same text, or there is no comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import octavo
+from octavo.model import Model
+
+PROMPT = "ANTONIO:\nDo you not hear me speak?"
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def course_sinusoids(inv_freq: np.ndarray, length: int) -> np.ndarray:
+    angles = np.einsum("i,j->ij", np.arange(length, dtype=inv_freq.dtype), inv_freq)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+
+
+def course_forward(w: dict[str, np.ndarray], ids: list[int], n_layers: int, n_heads: int) -> np.ndarray:
+    """Logits [T, V] of a whole text: the course's Transformer, written as its formulas."""
+    x = w["word_embedding.weight"][ids]
+    x = x + course_sinusoids(w["position_embedding.inv_freq"], len(ids))
+    length, width = x.shape
+    head = width // n_heads
+    mask = np.triu(np.full((length, length), -np.inf, dtype=x.dtype), k=1)
+    for i in range(n_layers):
+        layer = f"layers.{i}."
+        q = x @ w[layer + "attention.wq.weight"].T
+        k = x @ w[layer + "attention.wk.weight"].T
+        v = x @ w[layer + "attention.wv.weight"].T
+        heads = []
+        for h in range(n_heads):
+            part = slice(h * head, (h + 1) * head)
+            scores = q[:, part] @ k[:, part].T / np.sqrt(np.float32(head)) + mask
+            heads.append(softmax(scores) @ v[:, part])
+        x = x + np.concatenate(heads, axis=-1) @ w[layer + "attention.wo.weight"].T
+        hidden = np.maximum(x @ w[layer + "feed_forward.0.weight"].T, 0)
+        x = x + hidden @ w[layer + "feed_forward.2.weight"].T
+    return x @ w["fc_out.weight"].T + w["fc_out.bias"]
+
+
+def course_topk_sample(logits: np.ndarray, k: int, temperature: float, rng: np.random.Generator) -> int:
+    order = np.argsort(logits / temperature)[-k:]
+    return int(order[rng.choice(k, p=softmax((logits / temperature)[order]))])
+
+
+def course_transformer(model: Model, ids: list[int], new: int, k: int, seed: int) -> list[int]:
+    """The second assignment's loop: everything is computed again for every token."""
+    rng = np.random.default_rng(seed)
+    ids = list(ids)
+    for _ in range(new):
+        logits = course_forward(model.params, ids, model.config.n_layers, model.config.n_heads)
+        ids.append(course_topk_sample(logits[-1], k, 1.0, rng))
+    return ids[-new:]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def course_gru(model: Model, ids: list[int], new: int, k: int, seed: int) -> list[int]:
+    """The first assignment's loop: one-hot inputs, one matrix a gate."""
+    p, units = model.params, model.config.layers[0].units
+    w = [p["layers.0.weight_ih"][g * units : (g + 1) * units] for g in range(3)]
+    u = [p["layers.0.weight_hh"][g * units : (g + 1) * units] for g in range(3)]
+    b = [p["layers.0.bias_ih"][g * units : (g + 1) * units] for g in range(3)]
+    c = [p["layers.0.bias_hh"][g * units : (g + 1) * units] for g in range(3)]
+    rng = np.random.default_rng(seed)
+    h = np.zeros(units, np.float32)
+    written: list[int] = []
+    for position in range(len(ids) + new - 1):
+        x = np.zeros(model.vocab_size, np.float32)
+        x[ids[position] if position < len(ids) else written[-1]] = 1
+        z = sigmoid(w[0] @ x + b[0] + u[0] @ h + c[0])
+        r = sigmoid(w[1] @ x + b[1] + u[1] @ h + c[1])
+        candidate = np.tanh(w[2] @ x + b[2] + r * (u[2] @ h + c[2]))
+        h = z * h + (1 - z) * candidate
+        if position >= len(ids) - 1:
+            logits = p["layers.1.weight"] @ h + p["layers.1.bias"]
+            written.append(course_topk_sample(logits, k, 1.0, rng))
+    return written
+
+
+def compare(
+    name: str, model: Model, loop: Callable[..., list[int]], ids: list[int], new: int, k: int, rounds: int
+) -> str:
+    """A row of the table: both speeds, medians over the rounds, and their ratio round by round."""
+    theirs, ours, ratios = [], [], []
+    for seed in range(rounds):
+        started = time.perf_counter()
+        expected = loop(model, ids, new, k, seed)
+        between = time.perf_counter()
+        found = [t.id for t in octavo.tokens(model, ids, limit=new, top_k=k, seed=seed)]
+        ended = time.perf_counter()
+        same = sum(a == b for a, b in zip(expected, found, strict=True))
+        if same < 0.9 * new:
+            raise SystemExit(f"{name}: only {same} of {new} tokens agree; there is nothing to compare")
+        theirs.append(new / (between - started))
+        ours.append(new / (ended - between))
+        ratios.append(ours[-1] / theirs[-1])
+    medians = (statistics.median(theirs), statistics.median(ours), statistics.median(ratios))
+    return f"| {name} | {medians[0]:,.0f} | {medians[1]:,.0f} | {medians[2]:.1f}x |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    bard, christie = octavo.load("bard"), octavo.load("christie-gru")
+    print("| model | course, tokens/s | octavo, tokens/s | ratio |")
+    print("|---|---|---|---|")
+    ids = bard.text_tokenizer().encode(PROMPT)[:10]
+    print(compare("bard, 118 tokens after 10", bard, course_transformer, ids, 118, 5, rounds))
+    ids = christie.text_tokenizer().encode("poirot ")
+    print(compare("christie-gru, 2,000 characters", christie, course_gru, ids, 2000, 41, rounds))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +82,9 @@ def _verified(content: bytes, entry: Corpus, where: object) -> bytes:
 def _download(entry: Corpus, path: Path) -> None:
     if entry.address is None:
         raise OctavoError(f"{entry.file} is published nowhere in this form; put the course's file at {path}")
+    import urllib.error
+    import urllib.request  # here, as it is slow to import and seldom needed
+
     try:
         with urllib.request.urlopen(entry.address, timeout=30) as response:
             content = response.read(2**24)

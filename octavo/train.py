@@ -198,6 +198,7 @@ def train(
         import optax  # noqa: F401
     except ImportError:
         raise OctavoError("training needs JAX: pip install 'octavo[train]'") from None
+    models.architecture(model_type)  # refuses an unknown type
     settings = _recipe(model_type, recipe)
     if out is not None:
         folder.refuse_existing(Path(out))
@@ -214,7 +215,7 @@ def train(
         for state, latest in run(model, ids, held_out, settings):
             if state.val_loss is not None and state.val_loss < best:
                 best, kept = state.val_loss, {name: np.array(p) for name, p in latest.items()}
-            if state.val_loss is not None or state.step % max(state.step // 100, 1) == 0:
+            if state.val_loss is not None or (state.step > 1 and state.step % max(state.step // 100, 1) == 0):
                 log.append(json.dumps(asdict(state)))
             if report is not None:
                 report(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def _locate(path: str | Path) -> Path:
     """A shipped model's folder for its name, else the path itself, which must exist."""
     if isinstance(path, str) and path in bundled():
         return PRETRAINED / path
-    if not Path(path).exists():
+    if not os.path.exists(path):  # False, where Path.exists raises for a name that is too long
         names = ", ".join(bundled())
         raise OctavoError(f"there is no file or folder {str(path)!r}, and no shipped model of that name ({names})")
     return Path(path)
@@ -141,7 +142,8 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     Raises
     ------
     OctavoError
-        If the folder exists and is not empty, or cannot be written.
+        If the folder exists and is not empty, or cannot be written; if a parameter is not finite
+        in the precision to store.
 
     Examples
     --------
@@ -155,5 +157,7 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
 
     if dtype not in (None, "float16", "float32", "float64"):
         raise OctavoError(f"dtype is float16, float32 or float64, not {dtype!r}")
-    params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
+    with np.errstate(over="ignore"):  # what is too large for the dtype is refused as infinite
+        params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
+    require_params(model.architecture.shapes(model.config), params, "what is to be saved")
     folder.write(Path(path), models.describe(model.model_type, model.config), params, model.tokenizer)

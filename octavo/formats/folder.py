@@ -85,6 +85,7 @@ def write(
 
     `extras` are further files, as texts by name.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     refuse_existing(folder)
@@ -105,15 +106,21 @@ def write(
         if folder.is_dir():  # an empty one, or refuse_existing had objected
             folder.rmdir()
         os.replace(partial, folder)
-    except OSError as error:
-        raise OctavoError(f"cannot write {folder}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:  # the library has its own type for a full disk
+        raise OctavoError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def refuse_existing(folder: Path) -> None:
-    """An error if writing `folder` would replace something."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists() or folder.is_symlink():
+    """An error if writing `folder` would replace something, or nothing can be written there."""
+    try:
+        empty = folder.is_dir() and not any(folder.iterdir())
+        taken = folder.exists() or folder.is_symlink()
+        parent = next(p for p in folder.absolute().parents if p.exists())
+    except OSError as error:
+        raise OctavoError(f"cannot write {folder}: {error.strerror}") from None
+    if taken and not empty:
         raise OctavoError(f"{folder} exists already; name a new folder, or remove it first")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OctavoError(f"cannot write {folder}: {parent} is no folder that may be written to")

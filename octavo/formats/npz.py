@@ -16,9 +16,10 @@ import numpy as np
 from octavo import models
 from octavo.errors import OctavoError
 from octavo.formats.folder import widen
+from octavo.models.checks import printable
 from octavo.nn import Array
 
-LARGEST_EXPANSION = 1000  # how often its own size a compressed archive may hold
+LARGEST_EXPANSION = 100  # how often its own size a compressed archive may hold
 
 
 def read(path: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
@@ -30,6 +31,8 @@ def read(path: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
         If the file is damaged, holds the names of neither type, or a size cannot be told from it.
     """
     arrays = read_arrays(path)
+    if "word_embedding.weight" in arrays and "n_heads" not in options:
+        raise OctavoError(f"{path} does not tell the number of heads; give it, n_heads=8 say")
     for model_type, mark, convert in (
         ("plain", "word_embedding.weight", _plain),
         ("prenorm", "W_E", _prenorm),
@@ -37,7 +40,7 @@ def read(path: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
         if mark in arrays:
             sizes, params = convert(arrays, path)
             return model_type, models.configure(model_type, sizes | options), params
-    found = ", ".join(sorted(arrays)[:4]) or "nothing"
+    found = ", ".join(map(printable, sorted(arrays)[:4])) or "nothing"
     raise OctavoError(f"{path} holds no known model: expected word_embedding.weight or W_E, found {found}")
 
 
@@ -48,27 +51,31 @@ def read_arrays(path: Path) -> dict[str, Array]:
             members = archive.infolist()
             budget = LARGEST_EXPANSION * path.stat().st_size
             if sum(member.file_size for member in members) > budget:
-                raise OctavoError(f"{path} claims to hold over {LARGEST_EXPANSION} times its own size")
-            return {m.filename.removesuffix(".npy"): widen(_read_member(archive, m)) for m in members}
+                raise OctavoError(f"it claims to hold over {LARGEST_EXPANSION} times its own size")
+            arrays = {m.filename.removesuffix(".npy"): widen(_read_member(archive, m)) for m in members}
+            if len(arrays) < len(members):
+                raise OctavoError("it holds two arrays of one name")
+            return arrays
     except OctavoError as error:
         raise OctavoError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise OctavoError(f"{path} is missing") from None
     except Exception as error:  # zipfile, zlib and the header parser raise a dozen types on damaged files
-        raise OctavoError(f"{path} is not a readable .npz archive: {error}") from None
+        raise OctavoError(f"{path} is not a readable .npz archive: {printable(str(error))}") from None
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    name = printable(member.filename)
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in header:
-            raise OctavoError(f"{member.filename} has the unknown .npy version {version}")
+            raise OctavoError(f"{name} has the unknown .npy version {version}")
         shape, fortran, dtype = header[version](file)
         if dtype.kind != "f":
-            raise OctavoError(f"{member.filename} holds {dtype}, not floating-point numbers")
+            raise OctavoError(f"{name} holds {dtype}, not floating-point numbers")
         if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize > member.file_size:
-            raise OctavoError(f"{member.filename} claims the shape {shape}, more than it holds")
+            raise OctavoError(f"{name} claims the shape {shape}, more than it holds")
         flat = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
         return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
 
@@ -109,7 +116,8 @@ def _prenorm(arrays: dict[str, Array], path: Path) -> tuple[dict[str, Any], dict
 def _out_in(kind: str, array: Array) -> Array:
     """An array of the archive in the layout of `octavo.models.prenorm`."""
     if kind in ("W_Q", "W_K", "W_V") and array.ndim == 3:  # (D, K, H) -> (H * K, D)
-        return np.ascontiguousarray(array.transpose(2, 1, 0)).reshape(-1, array.shape[0])
+        width, head, heads = array.shape
+        return np.ascontiguousarray(array.transpose(2, 1, 0)).reshape(heads * head, width)
     if kind in ("W_O", "W_1", "W_2") and array.ndim == 2:
         return np.ascontiguousarray(array.T)
     return array

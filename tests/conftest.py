@@ -1,6 +1,8 @@
 """Shared by all tests: small models of every architecture, golden files, and where the corpora are."""
 
 import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,22 @@ def golden(name: str) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of a golden file."""
     with np.load(GOLDEN / f"{name}.npz") as archive:
         return dict(archive)
+
+
+@pytest.fixture
+def peak_memory() -> Callable[[Callable[[], Any]], int]:
+    """Calls a function, returns the most bytes that Python and NumPy held more than before."""
+
+    def measure(function: Callable[[], Any]) -> int:
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            function()
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+    return measure
 
 
 @pytest.fixture(scope="session")

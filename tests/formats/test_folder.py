@@ -1,0 +1,216 @@
+"""Octavo's own folder: what stands in it, that it appears whole or not at all, and damaged ones."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import octavo
+from octavo import OctavoError
+from octavo.formats import folder
+
+from ..conftest import build
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder with a small model in it."""
+    octavo.save(build("plain"), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(OctavoError) as caught:
+        octavo.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 1500
+    return message
+
+
+def test_a_folder_holds_three_files_that_others_can_read(saved: Path) -> None:
+    assert sorted(p.name for p in saved.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    description = json.loads((saved / "config.json").read_text())
+    sizes = {"vocab_size": 11, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_ff": 12, "context": 16}
+    assert description == {"model_type": "plain", **sizes}
+    arrays = load_file(saved / "model.safetensors")
+    assert {n: a.shape for n, a in arrays.items()} == {n: p.shape for n, p in build("plain").params.items()}
+    assert (saved.stat().st_mode & 0o777) == 0o755
+    assert [p.name for p in saved.parent.iterdir()] == ["model"]
+
+
+def test_extras_are_written_as_they_are(tmp_path: Path) -> None:
+    folder.write(tmp_path / "new" / "er", {"a": "é"}, {"w": np.zeros(2)}, None, {"notes.txt": "one\n"})
+    assert (tmp_path / "new/er/notes.txt").read_text() == "one\n"
+    assert folder.read_config(tmp_path / "new/er/config.json") == {"a": "é"}
+
+
+# ---------------------------------------------------------------- whole or not at all
+
+
+def test_nothing_is_replaced(saved: Path) -> None:
+    before = {p: p.read_bytes() for p in saved.iterdir()}
+    with pytest.raises(OctavoError, match="exists already"):
+        octavo.save(build("gru"), saved)
+    assert {p: p.read_bytes() for p in saved.iterdir()} == before
+    (saved.parent / "file").write_text("")
+    (saved.parent / "link").symlink_to(saved.parent / "nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(OctavoError, match="exists already"):
+            octavo.save(build("gru"), saved.parent / name)
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    octavo.save(build("gru"), tmp_path / "model")
+    assert octavo.load(tmp_path / "model").model_type == "gru"
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OctavoError, match="no folder that may be written to"):
+        octavo.save(build("gru"), tmp_path / "file" / "deep" / "model")
+    with pytest.raises(OctavoError, match="cannot write"):
+        octavo.save(build("gru"), tmp_path / ("n" * 300))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def fail(*_: Any, **__: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("target", ["os.replace", "octavo.tokenizers.files.write", "pathlib.Path.write_text"])
+def test_what_fails_leaves_nothing_behind(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, fail)
+    with pytest.raises(OctavoError, match="No space left"):
+        octavo.save(build("gru"), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_under_the_weights_is_an_octavo_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OctavoError, match="No space left"):
+        octavo.save(build("gru"), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        octavo.save(build("gru"), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- damaged folders
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(name: str, saved: Path) -> None:
+    (saved / name).unlink()
+    assert f"{name} is missing" in refusal(saved)
+
+
+def test_without_a_tokenizer_a_model_takes_ids_only(saved: Path) -> None:
+    (saved / "tokenizer.json").unlink()
+    model = octavo.load(saved)
+    assert model.tokenizer is None
+    with pytest.raises(OctavoError, match="no tokenizer; load it with tokenizer="):
+        octavo.generate(model, "a")
+    assert len(list(octavo.tokens(model, [1], limit=2))) == 2
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\x00" * 100, b"[1]", b'"a"', b"\xff\xfe", b"[" * 100_000, b"9" * 5000]
+)
+def test_files_of_something_else_are_refused(name: str, content: bytes, saved: Path) -> None:
+    (saved / name).write_bytes(content)
+    assert name in refusal(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_in_place_of_a_file_is_refused(name: str, saved: Path) -> None:
+    (saved / name).unlink()
+    (saved / name).mkdir()
+    assert name in refusal(saved)
+
+
+def test_a_config_of_megabytes_is_not_read(saved: Path) -> None:
+    (saved / "config.json").write_text(" " * 2**20 + "{}")
+    assert "larger than any config" in refusal(saved)
+
+
+def edit(saved: Path, **changes: Any) -> None:
+    description = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(description | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model_type": None}, "no model_type"),
+        ({"model_type": 5}, "no model_type"),
+        ({"model_type": "bert\n" * 500}, "no model type"),
+        ({"d_model": 10}, "has the shape"),
+        ({"n_layers": 3}, "is missing"),
+        ({"n_layers": 1}, "is unexpected"),
+        ({"vocab_size": 12}, "has the shape"),
+        ({"n_heads": 3}, "n_heads"),
+        ({"hidden_size": 8}, "hidden_size"),
+        ({"d_model": 1e30}, "d_model"),
+        ({"d_model": "8" * 4000}, "d_model"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(changes: dict[str, Any], named: str, saved: Path) -> None:
+    edit(saved, **changes)
+    assert named in refusal(saved)
+
+
+def test_a_hostile_config_allocates_nothing(saved: Path, peak_memory: Callable[..., int]) -> None:
+    edit(saved, d_model=2**24, d_ff=2**24, vocab_size=2**24, n_layers=1000, context=2**24)
+    assert peak_memory(lambda: refusal(saved)) < 2**23
+    layers = [{"kind": "gru", "units": 2**24}] * 5000
+    edit(saved, model_type="gru", layers=layers)
+    assert peak_memory(lambda: refusal(saved)) < 2**23
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda a: a.astype(np.int32), "int32"),
+        (lambda a: np.full_like(a, np.nan), "NaN"),
+        (lambda a: a[:-1], "has the shape"),
+        (lambda a: a.astype(np.complex64), "complex64"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(change: Any, named: str, saved: Path) -> None:
+    arrays = load_file(saved / "model.safetensors")
+    arrays["fc_out.bias"] = np.ascontiguousarray(change(arrays["fc_out.bias"]))
+    save_file(arrays, saved / "model.safetensors")
+    message = refusal(saved)
+    assert "fc_out.bias" in message
+    assert named in message
+
+
+def test_bfloat16_is_read_or_refused_but_nothing_else(saved: Path) -> None:
+    header = {"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode()
+    (saved / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\x80\x3f\x80\x3f")
+    refusal(saved)

@@ -155,21 +155,6 @@ def sparse_sigmoid(x: Array) -> Array:
     return nn.namespace(x).clip(0.5 * (x + 1), 0, 1)
 
 
-# ---------------------------------------------------------------- over the last axis
-
-
-def sparsemax(x: Array) -> Array:
-    """The point of the probability simplex nearest to `x` (Martins and Astudillo 2016, algorithm 1)."""
-    xp = nn.namespace(x)
-    descending = xp.flip(xp.sort(x, axis=-1), axis=-1)
-    excess = xp.cumsum(descending, axis=-1) - 1  # of the k largest entries over the mass of 1
-    k = xp.arange(1, x.shape[-1] + 1).astype(x.dtype)
-    support = k * descending > excess
-    size = xp.sum(support, axis=-1, keepdims=True)
-    threshold = xp.take_along_axis(excess, size - 1, axis=-1) / size.astype(x.dtype)
-    return xp.maximum(x - threshold, 0)
-
-
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "linear": linear,
     "tanh": nn.tanh,
@@ -200,6 +185,5 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sparse_sigmoid": sparse_sigmoid,
     "softmax": nn.softmax,
     "log_softmax": nn.log_softmax,
-    "sparsemax": sparsemax,
 }
 """Every activation a layer of a recurrent model can name."""

@@ -24,6 +24,7 @@ from octavo.nn import Array
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MOST_STEPS = 200_000  # messages, links and strings; a model has some hundred
+MOST_DEPTH = 32  # groups within groups
 
 # types of header messages (section IV.A.2)
 DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE = (
@@ -38,13 +39,8 @@ DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_
 )
 LINK_INFO, LINK = 2, 6  # of the newer groups, which are not read
 
-# (bytes; exponent's place and bits; mantissa's place and bits; bias) of IEEE and brain floats
-FLOATS = {
-    (2, 10, 5, 0, 10, 15): "f2",
-    (4, 23, 8, 0, 23, 127): "f4",
-    (8, 52, 11, 0, 52, 1023): "f8",
-    (2, 7, 8, 0, 7, 127): "bfloat16",
-}
+# (bytes, exponent's place and bits, mantissa's place and bits, bias) of IEEE floats
+FLOATS = {(2, 10, 5, 0, 10, 15), (4, 23, 8, 0, 23, 127), (8, 52, 11, 0, 52, 1023)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Contents:
 
 
 class Type(NamedTuple):
-    """An element's type: a NumPy dtype, "bfloat16", "string", "text" (of any length), or why it is none."""
+    """An element's type: a NumPy dtype, "string", "text" (of any length), "opaque" or "other"."""
 
     kind: str
     size: int
@@ -146,6 +142,8 @@ class _Reader:
         waiting = [("", root)]
         while waiting:
             path, address = waiting.pop()
+            if path.count("/") > MOST_DEPTH:
+                raise OctavoError(f"the HDF5 file is damaged: it has groups more than {MOST_DEPTH} deep")
             waiting += self.read_object(path, address, found)
         return found
 
@@ -228,14 +226,11 @@ class _Reader:
             return Type(f"{order}{'i' if bits & 8 else 'u'}{size}", size)
         if head == 1 and not bits & 64:
             place, precision, *layout, bias = self.at("HHBBBBI", start + 8)
-            name = FLOATS.get((size, *layout, bias))
-            if name and (place, precision) == (0, 8 * size):
-                return Type(name if name == "bfloat16" else order + name, size)
-        if head == 3:
-            return Type("string", size)
+            if (size, *layout, bias) in FLOATS and (place, precision) == (0, 8 * size):
+                return Type(f"{order}f{size}", size)
         if head == 9 and bits & 15 == 1 and size == 16:
             return Type("text", size)
-        return Type("is of a type that is no plain number", size)
+        return Type({3: "string", 5: "opaque"}.get(head, "other"), size)
 
     def read_shape(self, start: int) -> tuple[int, ...]:
         """The shape of a dataspace message (section IV.A.2.b); a null space has the shape (0,)."""
@@ -256,19 +251,19 @@ class _Reader:
                 f"the HDF5 file is damaged: an array has no {'type' if DATASPACE in first else 'shape'}"
             )
         shape, element = self.read_shape(first[DATASPACE]), self.read_type(first[DATATYPE])
-        count = math.prod(shape)
+        count, halves = math.prod(shape), False
         place = self.place(first, count * element.size)
-        if element.kind[0] not in "<>b":
-            found.unread[path] = element.kind if " " in element.kind else "holds text"
+        if element == ("opaque", 2) and self.read_attributes(messages).get("dtype") == "bfloat16":
+            element = Type("<u2", 2)  # as Keras stores the upper halves of float32 numbers
+            halves = True
+        if element.kind[0] not in "<>":
+            found.unread[path] = "holds no plain numbers"
         elif isinstance(place, str):
             found.unread[path] = place
         else:
             self.spend(count * element.size)
-            dtype = "<u2" if element.kind == "bfloat16" else element.kind
-            array = np.frombuffer(self.data, dtype, count, place if count else 0).reshape(shape)
-            if element.kind == "bfloat16":  # the upper half of a float32
-                array = (array.astype(np.uint32) << 16).view(np.float32)
-            found.arrays[path] = array
+            array = np.frombuffer(self.data, element.kind, count, place).reshape(shape)
+            found.arrays[path] = (array.astype("<u4") << 16).view("<f4") if halves else array
 
     def place(self, first: dict[int, int], size: int) -> int | str:
         """Where an array's bytes stand (section IV.A.2.i), or why they are not read."""

@@ -72,8 +72,8 @@ def read(architecture: Json, keras: int) -> Stack:
         if name in dict(found):
             raise OctavoError(f"the architecture is damaged: two layers are called {name}")
         found.append((name, layer))
-    if not found:
-        raise OctavoError(f"the model has no layers; octavo reads stacks of {READ}")
+    if not any(layer.kind in GATES for _, layer in found):
+        raise OctavoError(f"the model has no recurrent layer; octavo reads stacks of {READ}")
     names, layers = zip(*open_end(found), strict=True)
     return Stack(layers, names, width)
 
@@ -85,10 +85,8 @@ def open_end(found: list[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
         return rest
     if last.activation == "softmax" and last.kind == "dense":
         return [*rest, (name, replace(last, activation="linear"))]
-    if last.activation in ("softmax", "sparsemax"):
-        raise OctavoError(
-            f"the last layer, {name}, gives probabilities by {last.activation}, and octavo needs logits"
-        )
+    if last.activation == "softmax":  # of a recurrent layer, which reads the probabilities itself
+        raise OctavoError(f"the last layer, {name}, gives probabilities by softmax, and octavo needs logits")
     return found
 
 
@@ -199,6 +197,8 @@ def activation(config: Json, key: str, name: str, keras: int) -> str:
     if not isinstance(value, str):
         raise OctavoError(f"layer {name} has the custom {key} {short(value)}, which octavo does not read")
     ours = ALIASES.get(value, value)
+    if ours == "sparsemax":
+        raise OctavoError(f"layer {name} has the {key} sparsemax, which Keras computed wrongly until 3.15")
     if ours not in ACTIVATIONS or ours in OURS:
         raise OctavoError(f"layer {name} has the {key} {short(value)}, which octavo does not have")
     return "hard_sigmoid_keras2" if (ours, keras) == ("hard_sigmoid", 2) else ours

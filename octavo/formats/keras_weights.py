@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from itertools import count
+from itertools import count, takewhile
 
 import numpy as np
 
@@ -89,6 +89,8 @@ def roles(layer: Layer) -> list[str]:
 
 def renamed(layer: Layer, weights: dict[str, Array]) -> dict[str, Array]:
     """Our names and (out, in) matrices of a layer's weights."""
+    if not weights:
+        return {}
     if layer.kind == "embedding":
         return {"weight": weights["embeddings"]}
     recurs = layer.kind in GATES
@@ -128,11 +130,9 @@ def listed(contents: Contents, group: str, attribute: str) -> list[str] | None:
     attributes = contents.attributes.get(group, {})
     if isinstance(whole := attributes.get(attribute), list):
         return whole
-    parts: list[str] = []
-    for i in count():
-        if not isinstance(part := attributes.get(f"{attribute}{i}"), list):
-            return parts or None
-        parts += part
+    numbered = (attributes.get(f"{attribute}{i}") for i in count())
+    parts = list(takewhile(lambda part: isinstance(part, list), numbered))
+    return [name for part in parts if part for name in part] if parts else None
 
 
 def by_position(contents: Contents, stack: Stack, weighted: list[int]) -> dict[str, str] | None:

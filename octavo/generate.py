@@ -7,6 +7,7 @@ generator on any rung ends the work.
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,10 +103,14 @@ def tokens(
     prompt = np.asarray(ids)
     if prompt.size == 0:
         raise OctavoError("the prompt is empty; give at least one token to continue from")
+    if prompt.ndim != 1:
+        raise OctavoError(f"a prompt is one sequence of ids, not an array of shape {prompt.shape}")
     model.check(prompt)
     for token in (sampling.logit_bias or {}):
         if not 0 <= token < model.vocab_size:
             raise OctavoError(f"logit_bias names token {token}, outside the vocabulary of {model.vocab_size}")
+    if list((sampling.logit_bias or {}).values()).count(-np.inf) == model.vocab_size:
+        raise OctavoError("logit_bias bans every token; leave at least one")
     if limit < 0:
         raise OctavoError(f"limit is the number of tokens to write, not {limit}")
     _check_memory(model, len(prompt))
@@ -122,6 +127,8 @@ def _draw(
         chunk = prompt[None, start : start + PROMPT_CHUNK]
         logits, state = step(chunk, with_room(state, start + chunk.shape[1]))
     seen = prompt.tolist()
+    if model.context is not None and len(prompt) > model.context:
+        _warn(model.context)
     for drawn in range(limit):
         last = np.asarray(logits[0, -1])
         token = sampling.draw(sampling.adjust(last, seen), rng)
@@ -130,13 +137,17 @@ def _draw(
         yield Token(token, float(last[token]) - _log_sum_exp(last))
         seen.append(token)
         if len(seen) - 1 == model.context:
-            warnings.warn(
-                f"the text is longer than the {model.context} tokens of context the model was trained on; "
-                "what follows may make less sense",
-                stacklevel=2,
-            )
+            _warn(model.context)
         if drawn + 1 < limit:
             logits, state = step(np.array([[token]]), with_room(state, len(seen)))
+
+
+def _warn(context: int) -> None:
+    warnings.warn(
+        f"the text is longer than the {context} tokens of context the model was trained on; "
+        "what follows may make less sense",
+        stacklevel=3,
+    )
 
 
 def _stepper(model: Model, length: int) -> tuple[Any, Any]:
@@ -152,8 +163,8 @@ def _stepper(model: Model, length: int) -> tuple[Any, Any]:
 
 
 def _log_sum_exp(x: nn.Array) -> float:
-    top = x.max()
-    return float(top + np.log(np.exp(x - top).sum()))
+    top = float(x.max())
+    return top + math.log(np.exp(x - top).sum())
 
 
 def _check_memory(model: Model, length: int) -> None:
@@ -183,6 +194,7 @@ def pieces(
     The last piece, and only it, has a `finish_reason`: "stop" or "length".
     """
     tokenizer = model.text_tokenizer()
+    stop = [stop] if isinstance(stop, str) else stop
     if not prompt:
         raise OctavoError("the prompt is empty; give at least one character to continue from")
     if any(text == "" for text in stop):
@@ -190,7 +202,7 @@ def pieces(
     ids = tokenizer.encode(prompt)
     if limit is None:
         limit = max(model.context - len(ids), 32) if model.context else RECURRENT_LIMIT
-    drawn = tokens(model, ids, limit=limit, stop=[s for s in stop if isinstance(s, int)], **options)
+    drawn = tokens(model, ids, limit=limit, stop=[s for s in stop if not isinstance(s, str)], **options)
     return _decode(drawn, limit, model, [s for s in stop if isinstance(s, str)])
 
 
@@ -203,8 +215,9 @@ def _decode(drawn: Iterator[Token], limit: int, model: Model, stop: Sequence[str
             count += 1
             waiting.append(token)
             held += decoder.decode(token_bytes(token.id))
-            if found := [at for text in stop if (at := held.find(text)) >= 0]:
-                yield Piece(held[: min(found)], tuple(waiting), "stop")
+            # The stop string that is complete first, wherever tokens begin and end; of two, the longer.
+            if found := [(at + len(text), at) for text in stop if (at := held.find(text)) >= 0]:
+                yield Piece(held[: min(found)[1]], tuple(waiting), "stop")
                 return
             certain = len(held) - _overlap(held, stop)
             if certain:

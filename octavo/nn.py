@@ -90,13 +90,14 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 def embed(ids: Array, weight: Array) -> Array:
     """The rows of `weight` (V, D) that `ids` [...] name -> [..., D]."""
-    return namespace(weight, ids).asarray(weight)[ids]
+    xp = namespace(weight, ids)
+    return weight[ids] if xp is np else xp.asarray(weight)[ids]
 
 
 def rms_norm(x: Array, eps: float, gain: Array | None = None) -> Array:
     """``x / sqrt(mean(x^2) + eps)`` over the last axis (Zhang and Sennrich 2019, eq. 4)."""
     xp = namespace(x)
-    y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + eps)
+    y = x / xp.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     return y if gain is None else y * gain
 
 
@@ -133,9 +134,9 @@ def softmax(x: Array, temperature: float = 1.0) -> Array:
         raise OctavoError(f"a temperature is a number of at least 0, not {temperature}")
     x = x if hasattr(x, "__array_namespace__") else np.asarray(x)
     xp = namespace(x)
-    if not xp.isdtype(x.dtype, "real floating") and xp is np:
-        x = x.astype(np.float64)
-    top = xp.max(x, axis=-1, keepdims=True)
+    if x.dtype.kind in "iub":
+        x = x.astype(xp.float64 if xp is np else xp.float32)
+    top = x.max(axis=-1, keepdims=True)
     if temperature == 0:
         e = (x == top).astype(x.dtype)
     elif temperature == 1:
@@ -143,7 +144,7 @@ def softmax(x: Array, temperature: float = 1.0) -> Array:
     else:
         with np.errstate(over="ignore"):  # at a low temperature: minus infinity, whose exp is 0
             e = xp.exp((x - top) / temperature)
-    return e / xp.sum(e, axis=-1, keepdims=True)
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 def log_softmax(x: Array) -> Array:
@@ -155,8 +156,8 @@ def log_softmax(x: Array) -> Array:
     array([0.5, 0.5])
     """
     xp = namespace(x)
-    x = x - xp.max(x, axis=-1, keepdims=True)
-    return x - xp.log(xp.sum(xp.exp(x), axis=-1, keepdims=True))
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - xp.log(xp.exp(x).sum(axis=-1, keepdims=True))
 
 
 # ---------------------------------------------------------------- positions
@@ -262,8 +263,10 @@ def extend(slots: Array | None, new: Array, positions: Array) -> Array:
         return new
     xp = namespace(slots, new)
     if xp is np and len(slots) == 1:  # the usual case, by a plain slice
-        first = int(positions[0, 0])
-        slots[0, first : first + new.shape[1]] = new[0]
+        first, end = int(positions[0, 0]), int(positions[0, 0]) + new.shape[1]
+        if end > slots.shape[1]:  # a slice would drop what is past the end
+            raise IndexError(f"a cache of {slots.shape[1]} slots has no room for {end} tokens")
+        slots[0, first:end] = new[0]
         return slots
     rows = xp.arange(slots.shape[0])[:, None]
     if xp is np:

@@ -17,6 +17,7 @@ from octavo import nn
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
+COLDEST = 1e-6  # a lower temperature is 0: float32 cannot tell, and the logits over it would overflow
 
 @dataclass(frozen=True)
 class Sampling:
@@ -49,7 +50,7 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.temperature >= 0, "temperature", "a number of at least 0", self.temperature)
+        _require(0 <= self.temperature < np.inf, "temperature", "a number of at least 0", self.temperature)
         _require(self.top_k is None or self.top_k >= 1, "top_k", "at least 1", self.top_k)
         _require(self.top_p is None or 0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self.top_p)
         _require(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "from 0 to 1", self.min_p)
@@ -89,7 +90,7 @@ class Sampling:
         >>> ids[-1], p.sum()
         (np.int64(2), np.float64(1.0))
         """
-        if self.temperature == 0:
+        if self.temperature < COLDEST:
             return np.array([np.argmax(logits)]), np.ones(1, logits.dtype)
         x = logits / self.temperature if self.temperature != 1 else logits
         ids = x.argsort()
@@ -106,7 +107,7 @@ class Sampling:
 
     def draw(self, logits: Array, rng: np.random.Generator) -> int:
         """One token from logits [V]; temperature 0 uses no random number."""
-        if self.temperature == 0:
+        if self.temperature < COLDEST:
             return int(np.argmax(logits))
         ids, p = self.distribution(logits)
         cumulative = p.astype(np.float64).cumsum()

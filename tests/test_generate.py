@@ -1,0 +1,386 @@
+"""The ladder: what each rung yields, what it costs, and when it ends."""
+
+import codecs
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import octavo
+from octavo import OctavoError, Token, nn
+from octavo.model import Model
+from octavo.tokenizers import from_ranks
+
+from .conftest import ALPHABET, CONFIGS, V, build
+
+ladder = importlib.import_module("octavo.generate")  # the name octavo.generate is the verb's
+every = pytest.mark.parametrize("name", ["rnn", "gru-before", "lstm", "mixed", "plain", "prenorm-wide"])
+
+
+def ids_of(*args: Any, **options: Any) -> list[int]:
+    return [token.id for token in octavo.tokens(*args, **options)]
+
+
+def wide(name: str) -> Model:
+    """A model whose context is longer than any text here."""
+    return build(name, context=5000) if name.startswith(("plain", "prenorm")) else build(name)
+
+
+# ---------------------------------------------------------------- ids
+
+
+@every
+def test_greedy_is_the_best_token_of_a_full_recomputation(name: str) -> None:
+    model, text = wide(name), [3, 1, 4]
+    for token in octavo.tokens(model, text, limit=25, temperature=0):
+        logits, _ = model.forward(text)
+        assert token.id == int(logits[-1].argmax())
+        assert token.logprob == pytest.approx(float(nn.log_softmax(logits[-1])[token.id]), abs=1e-4)
+        assert type(token.id) is int
+        assert type(token.logprob) is float
+        text = [*text, token.id]
+    assert len(text) == 28
+
+
+def test_log_probabilities_are_the_model_s_own_whatever_the_options() -> None:
+    model = build("gru")
+    options = {"temperature": 0.3, "top_k": 3, "repetition_penalty": 2.0, "logit_bias": {2: 3.0}, "seed": 1}
+    text = [1]
+    for token in octavo.tokens(model, text.copy(), limit=20, **options):
+        logits, _ = model.forward(text)
+        assert token.logprob == pytest.approx(float(nn.log_softmax(logits[-1])[token.id]), abs=1e-4)
+        text.append(token.id)
+
+
+class Counter:
+    """Counts the calls of an architecture's forward and the tokens they read."""
+
+    def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lengths: list[int] = []
+        forward = model.architecture.forward
+
+        def counted(p: Any, c: Any, tokens: Any, state: Any = None) -> Any:
+            self.lengths.append(tokens.shape[1])
+            return forward(p, c, tokens, state)
+
+        monkeypatch.setattr(model.architecture, "forward", counted)
+
+
+@every
+def test_the_prompt_is_read_once_and_each_token_costs_one_step(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = wide(name)
+    calls = Counter(model, monkeypatch)
+    assert len(ids_of(model, [1, 2, 3, 4, 5], limit=7, seed=0)) == 7
+    assert calls.lengths == [5, *[1] * 6]
+
+
+def test_a_long_prompt_is_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompt = wide("plain"), np.random.default_rng(0).integers(0, V, 1200)
+    expected, _ = model.forward(prompt)
+    calls = Counter(model, monkeypatch)
+    (token,) = octavo.tokens(model, prompt, limit=1, temperature=0)
+    assert calls.lengths == [512, 512, 176]
+    assert token.id == int(expected[-1].argmax())
+
+
+def test_nothing_is_computed_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("gru")
+    calls = Counter(model, monkeypatch)
+    drawn = octavo.tokens(model, [1], limit=10**9, seed=0)
+    assert calls.lengths == []
+    next(drawn)
+    next(drawn)
+    assert len(calls.lengths) == 2
+    drawn.close()
+    assert list(drawn) == []
+    assert len(calls.lengths) == 2
+
+
+@pytest.mark.parametrize("rung", ["pieces", "stream"])
+def test_closing_any_rung_ends_the_work(rung: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    def endless(*_: Any, **__: Any) -> Iterator[Token]:
+        try:
+            while True:
+                yield Token(1, 0.0)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(ladder, "tokens", endless)
+    texts = getattr(ladder, rung)(build("gru"), "a", limit=10**9)
+    next(texts)
+    assert not closed
+    texts.close()
+    assert closed
+
+
+def test_no_limit_too_large_and_none_too_small() -> None:
+    model = build("gru")
+    assert ids_of(model, [1], limit=0) == []
+    assert octavo.generate(model, "a", limit=0) == ""
+    (piece,) = ladder.pieces(model, "a", limit=0)
+    assert piece == ("", (), "length")
+    with pytest.raises(OctavoError, match="limit"):
+        octavo.tokens(model, [1], limit=-1)
+
+
+def test_a_text_outgrows_its_first_cache() -> None:
+    model = build("plain", context=16)
+    with pytest.warns(UserWarning, match="longer than the 16 tokens"):
+        drawn = list(octavo.tokens(model, [1], limit=1100, seed=0))
+    logits, _ = model.forward([1, *(t.id for t in drawn[:-1])])
+    expected = nn.log_softmax(logits)[np.arange(1100), [t.id for t in drawn]]
+    np.testing.assert_allclose([t.logprob for t in drawn], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["gru", "plain"])
+def test_jax_parameters_write_the_same_text(name: str) -> None:
+    model = wide(name)
+    on_jax = model.with_params(jax.device_put(model.params))
+    assert ids_of(on_jax, [1, 2], limit=12, temperature=0) == ids_of(model, [1, 2], limit=12, temperature=0)
+    sampled = {"limit": 12, "seed": 1, "top_k": 4, "repetition_penalty": 1.3, "logit_bias": {3: 1.0}}
+    assert ids_of(on_jax, [1, 2], **sampled) == ids_of(model, [1, 2], **sampled)
+
+
+# ---------------------------------------------------------------- the context
+
+
+@pytest.mark.parametrize(
+    ("prompt", "limit", "warned"),
+    [
+        (3, 12, 0),
+        (3, 13, 0),
+        (3, 14, 1),
+        (3, 60, 1),
+        (16, 0, 0),
+        (16, 1, 1),
+        (17, 0, 1),
+        (17, 5, 1),
+        (40, 9, 1),
+    ],
+)
+def test_one_warning_when_the_text_outgrows_the_context(prompt: int, limit: int, warned: int) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        drawn = ids_of(build("plain", context=16), [1] * prompt, limit=limit, seed=0)
+    assert len(drawn) == limit
+    assert [w.category for w in caught] == [UserWarning] * warned
+
+
+def test_a_recurrent_model_has_no_context_to_outgrow() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(ids_of(build("gru"), [1] * 300, limit=300, seed=0)) == 300
+
+
+def test_the_default_limit_fills_the_context() -> None:
+    tokens = [t for p in ladder.pieces(build("plain", context=60), "abc", seed=0) for t in p.tokens]
+    assert len(tokens) == 57
+    with pytest.warns(UserWarning, match="context"):
+        tokens = [t for p in ladder.pieces(build("plain", context=16), "abc", seed=0) for t in p.tokens]
+    assert len(tokens) == 32
+    tokens = [t for p in ladder.pieces(build("gru"), "abc", seed=0) for t in p.tokens]
+    assert len(tokens) == 500
+
+
+# ---------------------------------------------------------------- stops and finish reasons
+
+
+def test_stop_ids_end_the_text_and_are_not_yielded() -> None:
+    model = build("gru")
+    whole = ids_of(model, [1], limit=60, seed=4)
+    for stop in set(whole):
+        expected = whole[: whole.index(stop)]
+        assert ids_of(model, [1], limit=60, seed=4, stop=[stop, 999]) == expected
+        for kind in (int, np.int64):
+            *_, last = ladder.pieces(model, ALPHABET[1], limit=60, seed=4, stop=[kind(stop)])
+            assert last.finish_reason == "stop"
+        text = octavo.generate(model, ALPHABET[1], limit=60, seed=4, stop=[stop])
+        assert text == model.text_tokenizer().decode(expected)
+
+
+def test_finish_reasons() -> None:
+    model = build("gru")
+    text = octavo.generate(model, "b", limit=30, seed=4)
+
+    def reasons(**options: Any) -> list[str | None]:
+        return [p.finish_reason for p in ladder.pieces(model, "b", seed=4, **options)]
+
+    assert len(text) == 30
+    assert reasons(limit=30) == [*[None] * 30, "length"]
+    assert reasons(limit=30, stop=[text[10:14]])[-1] == "stop"
+    assert reasons(limit=14, stop=[text[10:14]])[-1] == "stop"  # complete with the last token
+    assert reasons(limit=13, stop=[text[10:14]])[-1] == "length"
+    for options in ({"limit": 30}, {"limit": 30, "stop": [text[10:14]]}):
+        found = list(ladder.pieces(model, "b", seed=4, **options))
+        assert all(p.finish_reason is None for p in found[:-1])
+        drawn = [t.id for p in found for t in p.tokens]
+        assert drawn == ids_of(model, [1], limit=30, seed=4)[: len(drawn)]
+
+
+def test_a_stop_string_may_be_given_alone() -> None:
+    model = build("gru")
+    text = octavo.generate(model, "b", limit=30, seed=4)
+    stop = text[10:13]
+    assert octavo.generate(model, "b", limit=30, seed=4, stop=stop) == text[: text.index(stop)]
+
+
+# A tokenizer whose tokens cut characters, and stop strings, in all kinds of places.
+WORDS = [
+    b"ab",
+    b"ba",
+    b"aba",
+    b"b\xc3",
+    b"\xa9a",
+    "é".encode(),
+    b"\x9f\x99",
+    "🙂".encode()[:3],
+    "b🙂a".encode(),
+]
+BYTES = from_ranks({bytes([i]): i for i in range(256)} | {w: 256 + i for i, w in enumerate(WORDS)})
+PARTS = [ord("a"), ord("b"), 0xC3, 0xA9, 0xF0, 0x9F, 0x99, 0x82, 0xFF, *range(256, 256 + len(WORDS))]
+
+
+def script(ids: list[int], monkeypatch: pytest.MonkeyPatch) -> tuple[Model, list[int]]:
+    """A model that writes these ids, and those that were taken from it."""
+    taken: list[int] = []
+
+    def scripted(model: Model, prompt: Any, *, limit: int, stop: Any, **_: Any) -> Iterator[Token]:
+        for id in ids[:limit]:
+            taken.append(id)
+            yield Token(id, 0.0)
+
+    monkeypatch.setattr(ladder, "tokens", scripted)
+    return build("gru", tokenizer=BYTES), taken
+
+
+def first_stop(text: str, stops: list[str]) -> int | None:
+    """Where the stop string begins that is complete first as the text grows by characters."""
+    for end in range(len(text) + 1):
+        if begins := [end - len(s) for s in stops if text[:end].endswith(s)]:
+            return min(begins)
+    return None
+
+
+def decoded(ids: list[int]) -> str:
+    """Whole characters only: a decoder that waits for the rest of one."""
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(BYTES.decode_bytes(ids))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ids=st.lists(st.sampled_from(PARTS), max_size=16),
+    stops=st.lists(st.text("abé🙂\ufffd", min_size=1, max_size=4), max_size=3),
+)
+def test_a_stream_is_the_text_cut_at_the_first_stop(ids: list[int], stops: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        model, taken = script(ids, monkeypatch)
+        found = list(octavo.stream(model, "a", limit=16, stop=stops))
+        read = list(taken)
+        pieces = list(ladder.pieces(model, "a", limit=16, stop=stops))
+    text = decoded(ids)
+    cut = first_stop(text, stops)
+    assert "".join(found) == text[:cut]
+    assert all(found)
+    for piece in found:
+        piece.encode()  # no half of a surrogate pair, no half of anything
+    needed = next(
+        (n for n in range(len(ids) + 1) if first_stop(decoded(ids[:n]), stops) is not None), len(ids)
+    )
+    assert len(read) == needed  # not a token more than it takes to see the stop
+    assert "".join(p.text for p in pieces) == text[:cut]
+    assert [t.id for p in pieces for t in p.tokens] == ids[:needed]
+    assert pieces[-1].finish_reason == ("stop" if cut is not None or len(ids) < 16 else "length")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    ids=st.lists(st.sampled_from(PARTS), max_size=12),
+    stops=st.lists(st.text("abé🙂", min_size=1, max_size=4), max_size=3),
+)
+def test_text_is_held_back_only_while_it_may_become_a_stop(ids: list[int], stops: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        model, taken = script(ids, monkeypatch)
+        out = ""
+        for piece in ladder.pieces(model, "a", limit=10**6, stop=stops):
+            out += piece.text
+            if piece.finish_reason is None:
+                held = decoded(taken)[len(out) :]
+                assert decoded(taken).startswith(out)
+                assert not held or any(s.startswith(held) for s in stops)
+
+
+def test_a_character_comes_when_its_last_byte_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, taken = script(list("é🙂".encode()), monkeypatch)
+    stream = octavo.stream(model, "a", limit=99)
+    assert (next(stream), len(taken)) == ("é", 2)
+    assert (next(stream), len(taken)) == ("🙂", 6)
+    assert list(stream) == []
+
+
+def test_a_character_that_the_limit_cuts_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = script(list("a🙂".encode()), monkeypatch)
+    assert octavo.generate(model, "a", limit=4) == "a"
+    assert octavo.generate(model, "a", limit=5) == "a🙂"
+
+
+# ---------------------------------------------------------------- text
+
+
+@every
+def test_the_rungs_agree(name: str) -> None:
+    model = wide(name)
+    options = {"limit": 20, "seed": 9, "temperature": 0.9}
+    ids = ids_of(model, [0, 1], **options)
+    text = model.text_tokenizer().decode(ids)
+    assert octavo.generate(model, "ab", **options) == text
+    assert list(octavo.stream(model, "ab", **options)) == list(text)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [("", "prompt is empty"), ("aXb", "unknown character 'X'"), ("é", "unknown character")],
+)
+def test_prompts_that_cannot_be_continued_are_refused_at_the_call(prompt: str, named: str) -> None:
+    for rung in (octavo.generate, octavo.stream, ladder.pieces):
+        with pytest.raises(OctavoError, match=named):
+            rung(build("gru"), prompt)
+
+
+@pytest.mark.parametrize("ids", [[], np.zeros(0, int), [[1, 2]], [[1], [2]], [V], [-1], [0.5], 3, ["a"]])
+def test_ids_that_cannot_be_continued_are_refused_at_the_call(ids: Any) -> None:
+    for name in ("gru", "plain"):
+        with pytest.raises(OctavoError):
+            octavo.tokens(build(name), ids, limit=1)
+
+
+def test_an_empty_stop_string_is_refused() -> None:
+    with pytest.raises(OctavoError, match="stop string"):
+        octavo.stream(build("gru"), "a", stop=["x", ""])
+
+
+def test_a_prompt_larger_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    model = wide("plain")  # 2 layers, 8 wide, keys and values, 4 bytes: 128 bytes a token
+    octavo.tokens(model, [1] * 32, limit=1)
+    with pytest.raises(OctavoError, match="33 tokens needs"):
+        octavo.tokens(model, [1] * 33, limit=1)
+    octavo.tokens(build("gru"), [1] * 10_000, limit=1)  # its memory does not grow
+
+
+def test_every_architecture_is_on_the_ladder() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in CONFIGS:
+            assert len(octavo.generate(build(name), "abc", limit=20, seed=0)) == 20

@@ -170,7 +170,7 @@ def test_the_penalty_counts_the_prompt_and_what_was_written() -> None:
         x[2] += 0.3
         assert token.id == x.argmax()
         text.append(token.id)
-    assert len(set(text)) > 4
+    assert len(set(text)) >= 4
 
 
 def test_a_banned_token_never_comes_at_any_temperature() -> None:

@@ -127,7 +127,7 @@ def temperatures(tokens: Sequence[str], chances: Mapping[float, Array], prompt: 
     >>> [axes.get_title(loc="left") for axes in figure.axes]
     ['temperature 1', 'temperature 2']
     """
-    figure = _figure(1.2 + 2.6 * len(chances), 1.5 + 0.24 * len(tokens))
+    figure = _figure(max(1.2 + 2.6 * len(chances), 6.0), 1.5 + 0.24 * len(tokens))
     panels = figure.subplots(1, len(chances), sharex=True, sharey=True, squeeze=False)[0]
     places = np.arange(len(tokens))
     for axes, colour, (temperature, chance) in zip(
@@ -139,6 +139,7 @@ def temperatures(tokens: Sequence[str], chances: Mapping[float, Array], prompt: 
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("probability")
+        axes.locator_params(axis="x", nbins=4)
     panels[0].set_yticks(places, labels=tokens, family="monospace", parse_math=False)
     panels[0].set_ylabel("next token")
     panels[0].set_ylim(len(tokens) - 0.4, -0.6)  # the likeliest on top

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from octavo.cli import loading
-from octavo.cli.printing import emit
+from octavo.cli.printing import emit, paint
 from octavo.errors import OctavoError
 from octavo.generate import Piece, Token, pieces
 
@@ -164,7 +164,7 @@ class Pen:
     def write(self, text: str) -> None:
         """Write and flush."""
         if self.prompt is not None:
-            typer.secho(self.prompt, dim=True, nl=False)
+            typer.echo(paint(self.prompt, dim=True), nl=False)
             self.prompt = None
         sys.stdout.write(text)
         sys.stdout.flush()

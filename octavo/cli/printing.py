@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +29,11 @@ def _finite(item: Any) -> Any:
     if isinstance(item, list | tuple):
         return [_finite(part) for part in item]
     return None if isinstance(item, float) and not math.isfinite(item) else item
+
+
+def paint(text: str, **style: Any) -> str:
+    """The text in a style of `typer.style`, unless the person has asked for no colour (no-color.org)."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, **style)
 
 
 def console() -> Console:

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from octavo.cli.printing import paint
 from octavo.errors import OctavoError
 
 # Typer does not export this one; a bad parameter is its best known kind.
@@ -65,9 +66,8 @@ def gathered_warnings() -> Iterator[None]:
 
 def complain(message: str, colour: str) -> None:
     """One line on standard error: ``octavo: ...``, the name in colour on a terminal."""
-    line = " ".join(message.split())
-    typer.secho("octavo:", fg=colour, bold=True, err=True, nl=False)
-    typer.echo(f" {line}", err=True)
+    name = paint("octavo:", fg=colour, bold=True)
+    typer.echo(f"{name} {' '.join(message.split())}", err=True)
 
 
 def _refuse(message: str) -> int:
@@ -78,7 +78,7 @@ def _refuse(message: str) -> int:
 def _with_hint(error: Any) -> str:
     """A usage error and where to read how it is done."""
     command = error.ctx.command_path if error.ctx else "octavo"
-    message = error.format_message().rstrip(".")
+    message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's preface
     return f"{message[:1].lower()}{message[1:]}{'' if message.endswith('?') else '.'} See: {command} --help"
 
 

@@ -17,6 +17,7 @@ import octavo
 from octavo.cli import loading
 from octavo.cli.printing import clock, console, emit
 from octavo.data import read_text
+from octavo.errors import OctavoError
 from octavo.formats.folder import refuse_existing
 from octavo.train import DEFAULTS, EVALUATIONS, Recipe, Report
 
@@ -168,6 +169,8 @@ def given(**options: Any) -> dict[str, Any]:
 def sizes(items: list[str] | None) -> dict[str, Any]:
     """The sizes that ``KEY=VALUE`` items spell; `units` is a width per layer, even if it is one."""
     found = loading.pairs("--size", items)
+    if "vocab_size" in found:
+        raise OctavoError("the vocabulary has the size that --tokenizer gives it")
     if "units" in found and not isinstance(found["units"], tuple):
         found["units"] = (found["units"],)
     return found

@@ -1,0 +1,71 @@
+"""`octavo convert`: sources told apart, and a folder that loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import octavo
+from octavo.cli.convert import tell_apart
+
+
+@pytest.fixture
+def archive(run: Any) -> Path:
+    """The weights of the model `plain` as the course hands them out."""
+    np.savez("weights.npz", **octavo.load("shelf/plain").params)
+    return Path("weights.npz")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_archive_and_its_tokenizer(run: Any, narrow: Any, archive: Path, order: int) -> None:
+    sources = [str(archive), "shelf/plain/tokenizer.json"][::order]
+    out = run("convert", *sources, "--set", "n_heads=2", "--set", "context=16", "--out", "new").stdout
+    narrow(out)
+    assert "wrote new: plain" in out
+    assert "model.safetensors" in out
+    same = octavo.load("shelf/plain")
+    assert octavo.load("new").config == same.config
+    assert octavo.generate(octavo.load("new"), "It", limit=5, seed=0) == octavo.generate(
+        same, "It", limit=5, seed=0
+    )
+
+
+def test_half_precision_and_json(run: Any) -> None:
+    found = json.loads(run("convert", "shelf/gru", "--dtype", "float16", "-o", "half", "--json").stdout)
+    assert found["files"]["model.safetensors"] < Path("shelf/gru/model.safetensors").stat().st_size
+    assert set(found) == {"out", "model_type", "parameters", "files"}
+    assert found["parameters"] == octavo.load("half").count()
+
+
+def test_the_characters_of_texts(run: Any) -> None:
+    run("convert", "shelf/gru", "--chars", "shelf/text.txt", "-o", "new")
+    assert octavo.load("new").tokenizer == octavo.load("shelf/gru").tokenizer
+
+
+def test_sources_are_told_apart_by_content(tmp_path: Path) -> None:
+    def file(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    architecture = file("RNN.json", b'{"class_name": "Sequential", "config": {}}')
+    weights = file("RNN.h5", b"\x89HDF\r\n\x1a\n")
+    tokenizer = file("vocab.json", b'{"version": "1.0", "model": {"type": "BPE"}}')
+    pickle = file("bpe.pkl", b"\x80\x04.")
+    found = tell_apart([weights, tokenizer, architecture])
+    assert found == {"model": [architecture], "weights": [weights], "tokenizer": [tokenizer]}
+    assert tell_apart([weights, pickle]) == {"model": [weights], "weights": [], "tokenizer": [pickle]}
+    assert tell_apart(["bard"])["model"] == ["bard"]
+
+
+def test_what_is_refused(refused: Any, archive: Path) -> None:
+    tokenizer = "shelf/plain/tokenizer.json"
+    assert "exists already" in refused("convert", "shelf/gru", "-o", "shelf/plain")
+    assert "expected one model" in refused("convert", "shelf/gru", "shelf/plain", "-o", "new")
+    assert "expected one tokenizer" in refused(
+        "convert", str(archive), tokenizer, "--tokenizer", tokenizer, "-o", "new"
+    )
+    assert "none of the sources is a model" in refused("convert", tokenizer, "-o", "new")
+    assert "float8" in refused("convert", "shelf/gru", "--dtype", "float8", "-o", "new")
+    assert not Path("new").exists()

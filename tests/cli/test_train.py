@@ -1,0 +1,159 @@
+"""`octavo train`: a run from text to folder, its reports, and Ctrl-C in the middle."""
+
+import io
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import octavo
+from octavo.cli import train
+from octavo.train import DEFAULTS, Recipe, Report
+
+SMALL = ["--size", "units=4", "--context", "8", "--batch", "2"]
+
+
+def test_a_run_for_people(run: Any, narrow: Any) -> None:
+    out = run("train", "shelf/text.txt", "--out", "new", "--steps", "20", *SMALL).stdout
+    narrow(out)
+    lines = out.splitlines()
+    assert len([line for line in lines if "step " in line]) == 20  # evaluations
+    assert any(line.startswith("validation loss") for line in lines)
+    assert lines[-1] == "next: octavo generate --model new 'It was the'"
+    model = octavo.load("new")
+    assert (model.model_type, model.config.layers[0].units) == ("gru", 4)
+    assert octavo.generate(model, "It was the", limit=3)
+
+
+def test_json_reports_and_the_log(start: Any) -> None:
+    args = ["train", "shelf/text.txt", "-o", "new", "-m", "rnn", "--epochs", "0.2", "--size", "units=6,4"]
+    process = start([*args, "--context", "8", "--batch", "2", "--seed", "1", "--json"])
+    out, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    *reports, last = [json.loads(line) for line in out.splitlines()]
+    assert len(reports) == 20
+    assert {"step", "loss", "val_loss", "tokens", "seconds", "tokens_per_second"} <= set(reports[0])
+    assert {"val_loss", "steps", "tokens", "seconds", "out", "interrupted"} <= set(last)
+    assert last["val_loss"] == min(report["val_loss"] for report in reports)
+    made, *log = [json.loads(line) for line in Path("new/training.jsonl").read_text().splitlines()]
+    assert made["command"].startswith("octavo train shelf/text.txt -o new -m rnn --epochs 0.2")
+    assert made["recipe"]["seed"] == 1
+    assert "NaN" not in Path("new/training.jsonl").read_text()
+    assert [line["val_loss"] for line in log if line["val_loss"] is not None] == [
+        r["val_loss"] for r in reports
+    ]
+    assert [layer.units for layer in octavo.load("new").config.layers[:2]] == [6, 4]
+
+
+def test_control_c_saves_what_there_is(start: Any) -> None:
+    process = start(["train", "shelf/text.txt", "-o", "new", "--steps", "10000", *SMALL, "--json"])
+    assert json.loads(process.stdout.readline())["progress"] == 0.05
+    process.send_signal(signal.SIGINT)
+    out, complaints = process.communicate(timeout=30)
+    assert process.returncode == 130, complaints
+    assert complaints == b""
+    assert json.loads(out.splitlines()[-1])["interrupted"] is True
+    assert octavo.generate(octavo.load("new"), "It", limit=2)
+    assert json.loads(Path("new/training.jsonl").read_text().splitlines()[-1]) == {"interrupted": True}
+
+
+def report(step: int, total: int, val_loss: float | None = None) -> Report:
+    return Report(step, step / total, step * 8, step * 0.5, 1.5, val_loss, 1e-3)
+
+
+def test_a_line_is_said_per_evaluation_even_without_held_out_text(capsys: Any, narrow: Any) -> None:
+    history = train.History()
+    with train.watched(history, json=False) as say:
+        for step in range(1, 101):
+            say(report(step, 100))
+    out = capsys.readouterr().out
+    narrow(out)
+    assert len(out.splitlines()) == 20
+    assert "validation" not in out
+    assert not history.interrupted
+
+
+def test_the_history_keeps_the_best() -> None:
+    history = train.History()
+    for step, val_loss in enumerate([3.0, 2.0, None, 2.5], 1):
+        history.add(report(step, 8, val_loss))
+    assert history.summary() == {
+        "val_loss": 2.0,
+        "loss": 1.5,
+        "steps": 4,
+        "tokens": 32,
+        "seconds": 2.0,
+        "interrupted": True,
+    }
+
+
+def test_the_bar_fits_beside_what_it_says(narrow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr(train, "console", lambda: screen)
+    with train.watched(train.History(), json=False) as draw:
+        draw(Report(10, 0.5, 10**9, 36000.0, 10.123, 10.456, 1e-3))
+    plain = screen.file.getvalue().replace("\r", "\n")  # type: ignore[attr-defined]
+    bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", plain)
+    narrow(bare)
+    assert "loss 10.123 val 10.456 27.8k tokens/s 10:00:00 left" in " ".join(bare.split())
+
+
+def test_defaults_are_those_of_the_recipe() -> None:
+    assert train.default("context") == rf"\[default: {Recipe(steps=1).context}]"
+    assert f"{DEFAULTS['plain']['lr']:g}" in train.default("lr")
+
+
+def test_options_reach_the_verb(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def verb(text: str, **options: Any) -> octavo.Model:
+        asked.update(options)
+        return octavo.load("shelf/gru")
+
+    monkeypatch.setattr(octavo, "train", verb)
+    run(
+        "train", "shelf/text.txt", "-o", "new", code=130
+    )  # no report ever came: not the whole budget was spent
+    assert asked["minutes"] == 5
+    assert not set(asked) & set(Recipe.__dataclass_fields__) - {"minutes"}
+    options = (
+        "--lr 0.1 --warmup 0.2 --weight-decay 0.3 --dropout 0.4 --clip 0.5 --average 0.6 --validation 0.7"
+    )
+    run(
+        "train",
+        "shelf/text.txt",
+        "-o",
+        "new",
+        "--epochs",
+        "2",
+        "--tokenizer",
+        "bpe:300",
+        *options.split(),
+        code=130,
+    )
+    given = {name: asked[name] for name in ("lr", "warmup", "weight_decay", "dropout", "clip", "average")}
+    assert list(given.values()) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert (asked["validation"], asked["epochs"], asked["tokenizer"]) == (0.7, 2.0, "bpe:300")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["none.txt", "-o", "new"], "there is no file none.txt"),
+        (["shelf/text.txt", "-o", "shelf/gru"], "exists already"),
+        (["shelf/text.txt", "-o", "new", "--steps", "2", "--epochs", "2"], "steps and epochs"),
+        (["shelf/text.txt", "-o", "new", "--context", "99999"], "fewer than one window"),
+        (["shelf/text.txt", "-o", "new", "--size", "wings=2"], "no size wings"),
+        (["shelf/text.txt", "-o", "new", "--size", "vocab_size=2"], "--tokenizer"),
+        (["shelf/text.txt", "-o", "new", "--tokenizer", "bpe:many"], "bpe:N"),
+        (["shelf/text.txt", "-o", "new", "-m", "oracle"], "oracle"),
+        (["shelf/text.txt"], "--out"),
+    ],
+)
+def test_what_cannot_be_trained(refused: Any, args: list[str], message: str) -> None:
+    assert message in refused("train", *args)
+    assert not Path("new").exists()

@@ -58,9 +58,12 @@ def _print(found: list[dict[str, Any]]) -> None:
         loss = f"{facts['val_loss']:.3f}" if facts["val_loss"] is not None else "?"
         numbers = (f"{facts['parameters']:,}", f"{facts['vocab_size']:,}", context, loss)
         rows.add_row(f"[bold]{facts['name']}[/bold]", facts["model_type"], *numbers)
+    from rich.padding import Padding
+    from rich.text import Text
+
     screen = console()
     screen.print(rows)
     screen.print("[dim]val. loss: nats per token of text held out from training[/dim]\n")
     for facts in found:
         screen.print(f"[bold]{facts['name']}[/bold] was made with")
-        screen.print(f"  {facts['command'] or 'an unknown command'}\n", style="dim", markup=False)
+        screen.print(Padding(Text(facts["command"] or "an unknown command", "dim"), (0, 0, 1, 2)))

@@ -82,7 +82,9 @@ def temperature(
             show_default=False,
         ),
     ] = None,
-    temperatures: Annotated[str, typer.Option(help="Between commas.", metavar="T,T,...")] = "0.5,1,2",
+    temperatures: Annotated[
+        str, typer.Option(help="The temperatures, between commas.", metavar="T,T,...")
+    ] = "0.5,1,2",
     top: Annotated[int, typer.Option(help="How many of the likeliest tokens.")] = 20,
     out: OutOption = Path("temperature.png"),
     json: loading.JsonOption = False,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import octavo
+from octavo import storage
 from octavo.errors import OctavoError
-from octavo.storage import PRETRAINED
 from octavo.train import LOG
 
 
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 def read_run(model: str) -> Run:
     """The run that made a shipped model or a model folder; the log itself may be named too."""
-    folder = PRETRAINED / model if model in octavo.bundled() else Path(model)
+    folder = storage.PRETRAINED / model if model in octavo.bundled() else Path(model)
     path = folder / LOG if folder.is_dir() else folder
     try:
         made, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -9,6 +9,8 @@ import pytest
 import octavo
 from octavo import storage
 
+LOGGED = {"step": 2, "tokens": 64, "loss": 1.5, "val_loss": 1.25}
+
 
 @pytest.mark.parametrize("name", ["gru", "plain"])
 def test_every_parameter_has_a_row_and_the_total_is_theirs(run: Any, narrow: Any, name: str) -> None:
@@ -46,7 +48,12 @@ def test_the_lines_above_tell_config_and_tokenizer(run: Any) -> None:
 
 def test_models_lists_what_ships(run: Any, narrow: Any, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PRETRAINED", shelf)
+    log = [{"command": "octavo train x -o gru " + "--lots of --options " * 9}, LOGGED]
+    (shelf / "gru" / "training.jsonl").write_text("\n".join(map(json.dumps, log)))
     result = run("models")
+    (shelf / "gru" / "training.jsonl").unlink()
+    assert "octavo train x -o gru --lots of" in result.stdout
+    assert "1.250" in result.stdout
     narrow(result.stdout)
     assert "gru" in result.stdout
     assert "plain" in result.stdout

@@ -91,10 +91,13 @@ def _download(entry: Corpus, path: Path) -> None:
     except (urllib.error.URLError, OSError) as error:
         raise OctavoError(f"cannot download {entry.address} ({error}); put the file at {path}") from None
     _verified(content, entry, entry.address)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
-        partial.write(content)
-    os.replace(partial.name, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as partial:
+            (Path(partial) / path.name).write_bytes(content)
+            os.replace(Path(partial) / path.name, path)
+    except OSError as error:
+        raise OctavoError(f"cannot keep {entry.file} in {path.parent}: {error.strerror}") from None
 
 
 def read_text(sources: Sequence[str | Path]) -> str:

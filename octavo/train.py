@@ -313,9 +313,10 @@ def cross_entropy(model: Model, params: nn.Params, windows: Array, tap: nn.Tap |
 
 
 def make_step(model: Model, recipe: Recipe) -> tuple[Any, Callable[..., Any]]:
-    """The optimizer's first state and the jitted ``step(params, memory, fixed, windows, step, lr)``.
+    """The optimizer's first state and the jitted ``step(params, average, memory, fixed, windows, step, lr)``.
 
-    `memory` is the optimizer's state and the running average of the parameters.
+    `average` is the running average of the parameters, or None; `memory` the optimizer's state, which
+    alone is donated: an interrupt finds the parameters of the step before whole.
     """
     import jax
     import jax.numpy as jnp
@@ -328,27 +329,26 @@ def make_step(model: Model, recipe: Recipe) -> tuple[Any, Callable[..., Any]]:
     )
 
     def step(
-        params: Any, memory: Any, fixed: Any, windows: Array, count: Array, lr: Array
-    ) -> tuple[Any, Any, Array]:
+        params: Any, average: Any, memory: Any, fixed: Any, windows: Array, count: Array, lr: Array
+    ) -> tuple[Any, Any, Any, Array]:
         key = jax.random.fold_in(jax.random.key(recipe.seed, impl="rbg"), count)  # rbg: cheap on a CPU
         tap = dropout(recipe.dropout, key)
         loss, gradients = jax.value_and_grad(lambda p: cross_entropy(model, p | fixed, windows, tap))(params)
-        state, average = memory
-        updates, state = optimizer.update(gradients, state, params)
+        updates, memory = optimizer.update(gradients, memory, params)
         params = jax.tree.map(lambda p, u: p - lr * u, params, updates)
-        keep = jnp.minimum(recipe.average, count / (count + 10))  # the average of a young run is short
-        average = jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, average, params)
-        return params, (state, average), loss
+        if average is not None:
+            keep = jnp.minimum(recipe.average, count / (count + 10))  # the average of a young run is short
+            average = jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, average, params)
+        return params, average, memory, loss
 
     trained = {name: p for name, p in model.params.items() if name not in model.architecture.FIXED}
-    first = (optimizer.init(jax.tree.map(jnp.asarray, trained)), jax.tree.map(jnp.array, trained))
-    return first, jax.jit(step, donate_argnums=(0, 1))
+    return optimizer.init(jax.tree.map(jnp.asarray, trained)), jax.jit(step, donate_argnums=2)
 
 
 def run(model: Model, ids: Array, held_out: Array, recipe: Recipe) -> Iterator[tuple[Report, dict[str, Array]]]:
     """Train on ids [N], step by step; yields how it stands and the parameters to keep.
 
-    Those are JAX arrays, valid until the next step.
+    Those are JAX arrays.
     """
     import jax
     import jax.numpy as jnp
@@ -356,6 +356,7 @@ def run(model: Model, ids: Array, held_out: Array, recipe: Recipe) -> Iterator[t
     started = time.perf_counter()
     fixed = {name: p for name, p in model.params.items() if name in model.architecture.FIXED}
     params = {name: jnp.asarray(p) for name, p in model.params.items() if name not in fixed}
+    average = params if recipe.average else None
     memory, step = make_step(model, recipe)
     evaluate = validator(model, held_out, recipe.context)
     tokens_per_step = recipe.batch * recipe.context
@@ -366,12 +367,12 @@ def run(model: Model, ids: Array, held_out: Array, recipe: Recipe) -> Iterator[t
         windows = data.random_windows(ids, recipe.batch, recipe.context, recipe.seed, count)
         rate = learning_rate(min(progress, 1.0), recipe)
         before = loss
-        params, memory, loss = step(params, memory, fixed, windows, count, rate)
+        params, average, memory, loss = step(params, average, memory, fixed, windows, count, rate)
         # Reading the loss of the step before lets this one run while the next batch is drawn.
         mean = _running_mean(mean, float(before))
         spent = _progress(recipe, count, tokens_per_step / len(ids), time.perf_counter() - started)
         due = int(spent * EVALUATIONS) > int(progress * EVALUATIONS) or spent >= 1
-        kept = (memory[1] if recipe.average else params) | fixed
+        kept = (params if average is None else average) | fixed
         if due:
             mean = _running_mean(mean, float(loss))
             if not math.isfinite(mean):

@@ -29,14 +29,16 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def course_sinusoids(inv_freq: np.ndarray, length: int) -> np.ndarray:
-    angles = np.einsum("i,j->ij", np.arange(length, dtype=inv_freq.dtype), inv_freq)
+    angles = np.arange(length)[:, None] * inv_freq
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
 
 
-def course_forward(w: dict[str, np.ndarray], ids: list[int], n_layers: int, n_heads: int) -> np.ndarray:
+def course_forward(
+    w: dict[str, np.ndarray], ids: list[int], n_layers: int, n_heads: int, dtype: type
+) -> np.ndarray:
     """Logits [T, V] of a whole text: the course's Transformer, written as its formulas."""
     x = w["word_embedding.weight"][ids]
-    x = x + course_sinusoids(w["position_embedding.inv_freq"], len(ids))
+    x = x + course_sinusoids(w["position_embedding.inv_freq"], len(ids)).astype(dtype)
     length, width = x.shape
     head = width // n_heads
     mask = np.triu(np.full((length, length), -np.inf, dtype=x.dtype), k=1)
@@ -61,12 +63,12 @@ def course_topk_sample(logits: np.ndarray, k: int, temperature: float, rng: np.r
     return int(order[rng.choice(k, p=softmax((logits / temperature)[order]))])
 
 
-def course_transformer(model: Model, ids: list[int], new: int, k: int, seed: int) -> list[int]:
+def course_transformer(model: Model, ids: list[int], new: int, k: int, seed: int, dtype: type) -> list[int]:
     """The second assignment's loop: everything is computed again for every token."""
     rng = np.random.default_rng(seed)
     ids = list(ids)
     for _ in range(new):
-        logits = course_forward(model.params, ids, model.config.n_layers, model.config.n_heads)
+        logits = course_forward(model.params, ids, model.config.n_layers, model.config.n_heads, dtype)
         ids.append(course_topk_sample(logits[-1], k, 1.0, rng))
     return ids[-new:]
 
@@ -75,7 +77,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def course_gru(model: Model, ids: list[int], new: int, k: int, seed: int) -> list[int]:
+def course_gru(model: Model, ids: list[int], new: int, k: int, seed: int, dtype: type) -> list[int]:
     """The first assignment's loop: one-hot inputs, one matrix a gate."""
     p, units = model.params, model.config.layers[0].units
     w = [p["layers.0.weight_ih"][g * units : (g + 1) * units] for g in range(3)]
@@ -83,10 +85,10 @@ def course_gru(model: Model, ids: list[int], new: int, k: int, seed: int) -> lis
     b = [p["layers.0.bias_ih"][g * units : (g + 1) * units] for g in range(3)]
     c = [p["layers.0.bias_hh"][g * units : (g + 1) * units] for g in range(3)]
     rng = np.random.default_rng(seed)
-    h = np.zeros(units, np.float32)
+    h = np.zeros(units, dtype)
     written: list[int] = []
     for position in range(len(ids) + new - 1):
-        x = np.zeros(model.vocab_size, np.float32)
+        x = np.zeros(model.vocab_size, dtype)
         x[ids[position] if position < len(ids) else written[-1]] = 1
         z = sigmoid(w[0] @ x + b[0] + u[0] @ h + c[0])
         r = sigmoid(w[1] @ x + b[1] + u[1] @ h + c[1])
@@ -99,13 +101,20 @@ def course_gru(model: Model, ids: list[int], new: int, k: int, seed: int) -> lis
 
 
 def compare(
-    name: str, model: Model, loop: Callable[..., list[int]], ids: list[int], new: int, k: int, rounds: int
+    name: str,
+    model: Model,
+    loop: Callable[..., list[int]],
+    ids: list[int],
+    new: int,
+    k: int,
+    rounds: int,
+    dtype: type,
 ) -> str:
     """A row of the table: both speeds, medians over the rounds, and their ratio round by round."""
     theirs, ours, ratios = [], [], []
     for seed in range(rounds):
         started = time.perf_counter()
-        expected = loop(model, ids, new, k, seed)
+        expected = loop(model, ids, new, k, seed, dtype)
         between = time.perf_counter()
         found = [t.id for t in octavo.tokens(model, ids, limit=new, top_k=k, seed=seed)]
         ended = time.perf_counter()

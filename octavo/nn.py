@@ -196,7 +196,7 @@ def sinusoids(positions: int | Array, width: int | Array, *, interleaved: bool =
     --------
     >>> sinusoids(2, 4, interleaved=True).round(4)
     array([[0.    , 1.    , 0.    , 1.    ],
-           [0.8415, 0.5403, 0.01  , 0.9999]])
+           [0.8415, 0.5403, 0.01  , 1.    ]])
     """
     positions = np.arange(positions) if isinstance(positions, int) else positions
     rates = frequencies(width) if isinstance(width, int) else width

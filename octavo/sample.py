@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo import nn
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
 COLDEST = 1e-6  # a lower temperature is 0: float32 cannot tell, and the logits over it would overflow
+
+GREEDY = 1e-5  # a temperature so low that dividing by it overflows before it leaves a second choice
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -26,7 +28,7 @@ class Sampling:
     Attributes
     ----------
     temperature : float
-        Divides the logits; 0 takes the likeliest token.
+        Divides the logits; 0 (any value below 0.00001) takes the likeliest token.
     top_k : int or None
         Keep the k likeliest tokens.
     top_p : float or None
@@ -90,27 +92,34 @@ class Sampling:
         >>> ids[-1], p.sum()
         (np.int64(2), np.float64(1.0))
         """
-        if self.temperature < COLDEST:
-            return np.array([np.argmax(logits)]), np.ones(1, logits.dtype)
+        ids, weights = self.survivors(logits)
+        return ids, weights / weights.sum()
+
+    def survivors(self, logits: Array) -> tuple[Array, Array]:
+        """The tokens that survive, by ascending logit, and ``exp(logit - greatest)`` of each, tempered."""
+        if self.temperature < GREEDY:
+            return np.array([logits.argmax()]), np.ones(1, logits.dtype)
         x = logits / self.temperature if self.temperature != 1 else logits
         ids = x.argsort()
         if self.top_k is not None:
             ids = ids[-self.top_k :]
-        p = nn.softmax(x[ids])
+        x = x[ids]
+        weights = np.exp(x - x[-1])
         if self.top_p is not None:
-            kept = int(np.searchsorted(np.cumsum(p[::-1], dtype=np.float64), self.top_p)) + 1
-            ids, p = ids[-kept:], nn.softmax(x[ids[-kept:]])
+            from_the_top = weights[::-1].astype(np.float64).cumsum()
+            kept = int(from_the_top.searchsorted(self.top_p * from_the_top[-1])) + 1
+            ids, weights = ids[-kept:], weights[-kept:]
         if self.min_p is not None:
-            kept = len(p) - int(np.searchsorted(p, self.min_p * p[-1]))
-            ids, p = ids[-kept:], nn.softmax(x[ids[-kept:]])
-        return ids, p
+            first = int(weights.searchsorted(self.min_p))  # the greatest weight is 1
+            ids, weights = ids[first:], weights[first:]
+        return ids, weights
 
     def draw(self, logits: Array, rng: np.random.Generator) -> int:
-        """One token from logits [V]; temperature 0 uses no random number."""
-        if self.temperature < COLDEST:
-            return int(np.argmax(logits))
-        ids, p = self.distribution(logits)
-        cumulative = p.astype(np.float64).cumsum()
+        """One token from logits [V]; greedy sampling uses no random number."""
+        if self.temperature < GREEDY:
+            return int(logits.argmax())
+        ids, weights = self.survivors(logits)
+        cumulative = weights.astype(np.float64).cumsum()
         return int(ids[cumulative.searchsorted(rng.random() * cumulative[-1], side="right")])
 
 

@@ -25,6 +25,7 @@ from octavo.nn import Array
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MOST_STEPS = 200_000  # messages, links and strings; a model has some hundred
 MOST_DEPTH = 32  # groups within groups
+NOWHERE, LINKED = 2**64 - 1, -1  # an address that means none; and, here, one that is another path
 
 # types of header messages (section IV.A.2)
 DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE = (
@@ -37,7 +38,7 @@ DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_
     16,
     17,
 )
-LINK_INFO, LINK = 2, 6  # of the newer groups, which are not read
+LINK_INFO, LINK = 2, 6
 
 # (bytes, exponent's place and bits, mantissa's place and bits, bias) of IEEE floats
 FLOATS = {(2, 10, 5, 0, 10, 15), (4, 23, 8, 0, 23, 127), (8, 52, 11, 0, 52, 1023)}
@@ -148,22 +149,27 @@ class _Reader:
         return found
 
     def read_object(self, path: str, address: int, found: Contents) -> list[tuple[str, int]]:
-        """Note a dataset or a group's attributes; return the group's members."""
+        """Note a dataset, or a group's attributes, and return the group's members."""
+        if address == LINKED:
+            found.unread[path] = "is a link, which octavo does not follow"
+            return []
         messages = list(self.messages(address))
         kinds = {kind for kind, _, _ in messages}
         if LAYOUT in kinds:
             self.read_dataset(path, messages, found)
             return []
-        if kinds & {LINK_INFO, LINK}:
-            found.unread[path] = "is a group of a newer HDF5 layout"
-            return []
         found.attributes[path] = self.read_attributes(messages)
-        return [
-            (f"{path}/{name}" if path else name, member)
-            for kind, start, _ in messages
-            if kind == SYMBOL_TABLE
-            for name, member in self.members(start, path, found)
-        ]
+        members: list[tuple[str, int]] = []
+        for kind, start, size in messages:
+            if kind == SYMBOL_TABLE:
+                members += self.members(start)
+            elif kind == LINK:
+                members.append(self.link(start, start + size))
+            elif kind == LINK_INFO:
+                _, flags = self.at("BB", start)
+                if self.at("Q", start + 2 + 8 * (flags & 1))[0] != NOWHERE:
+                    found.unread[path] = "is a group of over eight members whose names go beyond ASCII"
+        return [(f"{path}/{name}" if path else name, address) for name, address in members]
 
     def messages(self, address: int) -> Iterator[tuple[int, int, int]]:
         """(type, start, size) of the messages of an object header (section IV.A.1.a)."""
@@ -186,7 +192,22 @@ class _Reader:
                 yield kind, start + 8, size
                 start += 8 + size
 
-    def members(self, start: int, path: str, found: Contents) -> Iterator[tuple[str, int]]:
+    def link(self, start: int, end: int) -> tuple[str, int]:
+        """The name and address in a link message, one a member of groups whose names go beyond ASCII."""
+        self.step()
+        version, flags = self.at("BB", start)
+        is_link = flags & 8 and self.data[start + 2] != 0
+        at = start + 2 + bool(flags & 8) + 8 * bool(flags & 4) + bool(flags & 16)
+        width = "BHIQ"[flags & 3]
+        (length,) = self.at(width, at)
+        at += struct.calcsize(width)
+        if version != 1 or at + length > end:
+            raise OctavoError("the HDF5 file is damaged: a member of a group has a name of an unknown form")
+        self.spend(length)
+        name = self.data[at : at + length].decode("utf-8", "replace")
+        return name, LINKED if is_link else self.at("Q", at + length)[0]
+
+    def members(self, start: int) -> Iterator[tuple[str, int]]:
         """Names and addresses in a group: a B-tree whose leaves name entries of a heap (sections III.A-D)."""
         tree, heap = self.at("QQ", start)
         size, _, names = self.at("QQQ", self.visit(heap, b"HEAP") + 8)
@@ -203,18 +224,14 @@ class _Reader:
                 if level:
                     nodes.append(child)
                 else:
-                    yield from self.leaf(self.visit(child, b"SNOD"), names, names + size, path, found)
+                    yield from self.leaf(self.visit(child, b"SNOD"), names, names + size)
 
-    def leaf(self, node: int, names: int, end: int, path: str, found: Contents) -> Iterator[tuple[str, int]]:
-        """Names and addresses in a symbol table node; links are noted."""
+    def leaf(self, node: int, names: int, end: int) -> Iterator[tuple[str, int]]:
+        """Names and addresses in a symbol table node."""
         for i in range(self.at("H", node + 6)[0]):
             self.step()
             offset, address, cached = self.at("QQI", node + 8 + 40 * i)
-            name = self.word(names + offset, end)
-            if cached == 2:
-                found.unread[f"{path}/{name}" if path else name] = "is a link, which octavo does not follow"
-            else:
-                yield name, address
+            yield self.word(names + offset, end), LINKED if cached == 2 else address
 
     # ------------------------------------------------------------ types and shapes
 
@@ -277,6 +294,8 @@ class _Reader:
                 raise OctavoError("the HDF5 file is damaged: an array is larger than its place")
             return self.inside(first[LAYOUT] + 4, size)
         address, length = self.at("QQ", first[LAYOUT] + 2)
+        if size and address == NOWHERE:
+            return "was declared and never written"
         if length < size:
             raise OctavoError("the HDF5 file is damaged: an array is larger than its place")
         return self.inside(address, size) if size else 0

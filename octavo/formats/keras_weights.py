@@ -149,7 +149,8 @@ def by_position(contents: Contents, stack: Stack, weighted: list[int]) -> dict[s
     for i in weighted:
         if queue := queues.get(SNAKE[stack.layers[i].kind]):
             saved.append((stack.names[i], queue.pop(0)))
-    saved += [(paths[0].split("/")[1], paths) for queue in queues.values() for paths in queue]
+    # what is left over keeps the name of its group, which no layer's name can be, having no slash
+    saved += [("/".join(paths[0].split("/")[:2]), paths) for queue in queues.values() for paths in queue]
     return labelled(stack, weighted, saved)
 
 

@@ -22,6 +22,7 @@ from octavo.model import Model, with_room
 from octavo.sample import Sampling
 
 PROMPT_CHUNK = 512  # tokens; bounds the attention scores that reading a long prompt holds at once
+NO_NUMBERS = "the model's logits are not numbers; are its weights damaged?"
 RECURRENT_LIMIT = 500  # tokens a model without a context writes when nobody says how many
 
 
@@ -106,7 +107,7 @@ def tokens(
     if prompt.ndim != 1:
         raise OctavoError(f"a prompt is one sequence of ids, not an array of shape {prompt.shape}")
     model.check(prompt)
-    for token in (sampling.logit_bias or {}):
+    for token in sampling.logit_bias or {}:
         if not 0 <= token < model.vocab_size:
             raise OctavoError(f"logit_bias names token {token}, outside the vocabulary of {model.vocab_size}")
     if list((sampling.logit_bias or {}).values()).count(-np.inf) == model.vocab_size:
@@ -131,10 +132,16 @@ def _draw(
         _warn(model.context)
     for drawn in range(limit):
         last = np.asarray(logits[0, -1])
-        token = sampling.draw(sampling.adjust(last, seen), rng)
+        try:
+            token = sampling.draw(sampling.adjust(last, seen), rng)
+        except IndexError:  # NaN has no place in a cumulative distribution
+            raise OctavoError(NO_NUMBERS) from None
         if token in stop:
             return
-        yield Token(token, float(last[token]) - _log_sum_exp(last))
+        logprob = float(last[token]) - _log_sum_exp(last)
+        if logprob != logprob:
+            raise OctavoError(NO_NUMBERS)
+        yield Token(token, logprob)
         seen.append(token)
         if len(seen) - 1 == model.context:
             _warn(model.context)

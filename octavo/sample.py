@@ -16,8 +16,6 @@ import numpy as np
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
-COLDEST = 1e-6  # a lower temperature is 0: float32 cannot tell, and the logits over it would overflow
-
 GREEDY = 1e-5  # a temperature so low that dividing by it overflows before it leaves a second choice
 
 

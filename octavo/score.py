@@ -91,6 +91,8 @@ def score(model: Model, text: str, *, limit: int | None = None) -> Score:
     if len(ids) < 2:
         raise OctavoError(f"a text to score has at least two tokens; this one has {len(ids)}")
     per_token = np.concatenate(list(losses(model, np.asarray(ids))))
+    if not np.isfinite(per_token).all():
+        raise OctavoError("the model's logits are not numbers; are its weights damaged?")
     written = np.frombuffer(tokenizer.decode_bytes(ids[1:]), np.uint8)
     characters = int(np.count_nonzero((written & 0xC0) != 0x80))  # every byte but UTF-8's continuations
     return Score(float(per_token.sum(dtype=np.float64)), len(ids) - 1, characters, len(written), per_token)

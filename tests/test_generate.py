@@ -384,3 +384,14 @@ def test_every_architecture_is_on_the_ladder() -> None:
         warnings.simplefilter("ignore")
         for name in CONFIGS:
             assert len(octavo.generate(build(name), "abc", limit=20, seed=0)) == 20
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"seed": 0}, {"seed": 0, "top_k": 3}])
+def test_weights_that_overflow_are_an_octavo_error(options: dict[str, Any]) -> None:
+    model = build("prenorm")
+    model = model.with_params({n: 3e37 * p for n, p in model.params.items()})  # finite, as a file may hold
+    with pytest.raises(OctavoError, match="not numbers"):
+        octavo.generate(model, "abc", limit=3, **options)
+    with pytest.raises(OctavoError, match="not numbers"):
+        octavo.score(model, "abc")

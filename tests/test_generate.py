@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import octavo
@@ -282,6 +282,10 @@ def decoded(ids: list[int]) -> str:
     ids=st.lists(st.sampled_from(PARTS), max_size=16),
     stops=st.lists(st.text("abé🙂\ufffd", min_size=1, max_size=4), max_size=3),
 )
+@example(ids=list(b"aaab"), stops=["aab"])
+@example(ids=list(b"aababab"), stops=["abab", "b" * 4])
+@example(ids=list(b"abcd"), stops=["abcd", "c"])
+@example(ids=[256, 256], stops=["b", "ab"])
 def test_a_stream_is_the_text_cut_at_the_first_stop(ids: list[int], stops: list[str]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         model, taken = script(ids, monkeypatch)

@@ -181,6 +181,18 @@ def test_a_banned_token_never_comes_at_any_temperature() -> None:
         assert best not in [t.id for t in octavo.tokens(model, [1], limit=1, seed=0, **options)]
 
 
+class Lowest:
+    """The generator's least number."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+def test_a_token_without_probability_does_not_come_even_at_the_edge() -> None:
+    logits = np.array([0.0, -np.inf, 1.0, -np.inf])
+    assert Sampling().draw(logits, Lowest()) == 0  # type: ignore[arg-type]
+
+
 def test_the_seed_decides_and_no_seed_is_chance() -> None:
     model = build("gru")
 

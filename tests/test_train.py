@@ -117,6 +117,18 @@ def test_dropout_sits_on_the_named_taps_only() -> None:
     assert training.dropout(0.0, jax.random.key(0))("embedding", x) is x
 
 
+def test_dropout_is_another_at_every_step_and_the_same_for_a_seed() -> None:
+    model, windows = build("rnn"), np.random.default_rng(0).integers(0, 11, (2, 5))
+    params = jax.device_put(model.params)
+
+    def loss(seed: int, count: int) -> float:
+        memory, step = training.make_step(model, Recipe(steps=1, dropout=0.5, seed=seed))
+        return float(step(params, None, memory, {}, windows, count, 0.0)[-1])
+
+    assert loss(0, 1) == loss(0, 1)
+    assert len({loss(0, 1), loss(0, 2), loss(1, 1)}) == 3
+
+
 @pytest.mark.parametrize("name", ["plain", "lstm", "gru", "rnn"])
 def test_dropout_acts_in_every_kind_of_model(name: str) -> None:
     model, windows = build(name), np.random.default_rng(0).integers(0, 11, (2, 5))

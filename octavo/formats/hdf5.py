@@ -3,7 +3,7 @@
 The layout is that of the HDF5 File Format Specification, version 3.0, with superblock 0 or 1 and version 1
 of object headers, groups and B-trees: what the HDF5 library writes unless it is asked for newer ones.
 The reader is ours because the library itself runs in an endless loop, or ends the interpreter, on about
-one damaged file in a hundred. This one only ever looks inside the bytes it was given, follows each
+one damaged file in two hundred. This one only ever looks inside the bytes it was given, follows each
 address once, and can therefore neither loop nor use more memory than the file has bytes.
 
 Chunked, compressed, linked and external arrays are noted and not read.
@@ -24,7 +24,7 @@ from octavo.nn import Array
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MOST_STEPS = 200_000  # messages, links and strings; a model has some hundred
-MOST_DEPTH = 32  # groups within groups
+LONGEST_PATH = 1024  # characters of the names of an object and of the groups around it
 NOWHERE, LINKED = 2**64 - 1, -1  # an address that means none; and, here, one that is another path
 
 # types of header messages (section IV.A.2)
@@ -143,8 +143,10 @@ class _Reader:
         waiting = [("", root)]
         while waiting:
             path, address = waiting.pop()
-            if path.count("/") > MOST_DEPTH:
-                raise OctavoError(f"the HDF5 file is damaged: it has groups more than {MOST_DEPTH} deep")
+            if len(path) > LONGEST_PATH:
+                raise OctavoError(
+                    "the HDF5 file is damaged: its groups are too deep, or their names too long"
+                )
             waiting += self.read_object(path, address, found)
         return found
 

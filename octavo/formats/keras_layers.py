@@ -13,7 +13,7 @@ from typing import Any
 
 from octavo.activations import ACTIVATIONS
 from octavo.errors import OctavoError
-from octavo.models.checks import printable
+from octavo.models.checks import DEEPEST, printable
 from octavo.models.recurrent import GATES, Layer
 
 Json = dict[str, Any]
@@ -250,6 +250,8 @@ def chain(architecture: Json) -> list[Any]:
     layers = config.get("layers") if isinstance(config, dict) else config  # a bare list until Keras 2.2
     if not isinstance(layers, list):
         raise OctavoError("the architecture is damaged: it has no list of layers")
+    if len(layers) > DEEPEST:
+        raise OctavoError(f"the model has {len(layers)} layers; octavo reads at most {DEEPEST}")
     if kind != "Sequential":
         require_chain(layers, config if isinstance(config, dict) else {})
     return layers

@@ -115,7 +115,7 @@ def by_name(contents: Contents, stack: Stack, weighted: list[int]) -> dict[str, 
     else:
         return None
     saved: Saved = []
-    for name in names:
+    for name in dict.fromkeys(names):  # each once
         group = f"{base}/{name}".lstrip("/")
         paths = [f"{group}/{weight}" for weight in listed(contents, group, "weight_names") or []]
         if paths := [path for path in paths if "seed_generator" not in path]:

@@ -164,6 +164,29 @@ def test_what_keras_never_writes_is_noted_and_not_read(kind: str) -> None:
     assert list(contents.arrays) == ["z"]
 
 
+def test_small_arrays_in_headers_are_read() -> None:
+    def write(file: Any) -> None:
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple((3,))
+        h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, how).write(space, space, np.ones(3, "f4"))
+        file["null"] = h5py.Empty("f4")
+
+    contents = hdf5.read(written(write))
+    assert contents.arrays["x"].tolist() == [1, 1, 1]
+    assert contents.arrays["null"].size == 0
+
+
+def test_groups_too_deep_are_refused() -> None:
+    with pytest.raises(OctavoError, match="too deep"):
+        hdf5.read(written(lambda file: file.create_group("/".join(["group"] * 300))))
+
+
+def test_many_names_beyond_ascii_are_noted() -> None:
+    contents = hdf5.read(written(lambda file: [file.create_group(f"é{i}") for i in range(9)]))
+    assert "beyond ASCII" in contents.unread[""]
+
+
 def test_an_external_link_is_refused_or_noted() -> None:
     data = written(lambda file: file.__setitem__("x", h5py.ExternalLink("/etc/hostname", "/y")))
     assert not hdf5.read(data).arrays

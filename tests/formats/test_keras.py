@@ -237,6 +237,8 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "custom model": (lambda a: a.update(registered_name="mine>Sequential"), "custom class"),
     "other model": (lambda a: a.update(class_name="Mine"), "the model is a Mine"),
     "no recurrence": (lambda a: a["config"].update(layers=a["config"]["layers"][4:]), "no recurrent layer"),
+    "no list": (lambda a: a["config"].update(layers={}), "no list of layers"),
+    "many layers": (lambda a: a["config"].update(layers=[{}] * 1001), "the model has 1001 layers"),
     "no layers": (lambda a: a["config"].update(layers=[]), "no recurrent layer"),
     "same names": (
         lambda a: [x["config"].update(name="x") for x in a["config"]["layers"]],

@@ -121,12 +121,17 @@ def test_dropout_is_another_at_every_step_and_the_same_for_a_seed() -> None:
     model, windows = build("rnn"), np.random.default_rng(0).integers(0, 11, (2, 5))
     params = jax.device_put(model.params)
 
-    def loss(seed: int, count: int) -> float:
+    def losses(seed: int, *steps: int) -> list[float]:
         memory, step = training.make_step(model, Recipe(steps=1, dropout=0.5, seed=seed))
-        return float(step(params, None, memory, {}, windows, count, 0.0)[-1])
+        copies = [jax.tree.map(jax.numpy.copy, memory) for _ in steps]  # a step spends its memory
+        return [
+            float(step(params, None, copy, {}, windows, n, 0.0)[-1])
+            for copy, n in zip(copies, steps, strict=True)
+        ]
 
-    assert loss(0, 1) == loss(0, 1)
-    assert len({loss(0, 1), loss(0, 2), loss(1, 1)}) == 3
+    first, again, second = losses(0, 1, 1, 2)
+    assert first == again
+    assert len({first, second, *losses(1, 1)}) == 3
 
 
 @pytest.mark.parametrize("name", ["plain", "lstm", "gru", "rnn"])

@@ -191,7 +191,7 @@ def train(
     --------
     >>> model = train("to be or not to be " * 50, sizes={"units": (8,)}, steps=3, context=8, batch=2)
     >>> model.count()
-    515
+    471
     """
     try:
         import jax  # noqa: F401  (said here, once, rather than as a traceback from inside)

@@ -1,4 +1,4 @@
-"""Octavo: language models in a handy format.
+r"""Octavo: language models in a handy format.
 
     import octavo
 

@@ -54,6 +54,7 @@ def corpus(name: str, cache: Path | None = None) -> str:
     Parameters
     ----------
     name : {"tinyshakespeare", "styles-train", "styles-test"}
+        Karpathy's tiny Shakespeare; *The Mysterious Affair at Styles* as the course prepared it.
     cache : Path, optional
         By default ``~/.cache/octavo/corpora``.
 
@@ -121,7 +122,9 @@ def _read_source(source: str | Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")  # as it is: no newline is translated
     except FileNotFoundError:
-        raise OctavoError(f"there is no file {path}, and no corpus of that name ({', '.join(CORPORA)})") from None
+        raise OctavoError(
+            f"there is no file {path}, and no corpus of that name ({', '.join(CORPORA)})"
+        ) from None
     except UnicodeDecodeError as error:
         raise OctavoError(f"{path} is not UTF-8 text: byte {error.start} cannot be decoded") from None
     except OSError as error:

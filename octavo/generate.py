@@ -66,6 +66,7 @@ def tokens(
     Parameters
     ----------
     model : Model
+        What continues it.
     ids : sequence of int
         The prompt, at least one token.
     limit : int
@@ -256,6 +257,7 @@ def stream(
     Parameters
     ----------
     model : Model
+        What writes; it needs a tokenizer.
     prompt : str
         At least one character.
     limit : int, optional

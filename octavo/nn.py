@@ -110,6 +110,7 @@ def softmax(x: Array, temperature: float = 1.0) -> Array:
     Parameters
     ----------
     x : array [..., V]
+        Logits.
     temperature : float
         Divides `x`. At 0 the mass is spread evenly over the maxima.
 

@@ -79,6 +79,7 @@ class Sampling:
         Parameters
         ----------
         logits : array [V]
+            Of the next token, adjusted.
 
         Returns
         -------

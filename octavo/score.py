@@ -62,7 +62,9 @@ def score(model: Model, text: str, *, limit: int | None = None) -> Score:
     Parameters
     ----------
     model : Model
+        What predicts; it needs a tokenizer.
     text : str
+        At least two tokens of it.
     limit : int, optional
         Predict only this many tokens, from the beginning.
 

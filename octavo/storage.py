@@ -101,7 +101,9 @@ def _locate(path: str | Path) -> Path:
         return PRETRAINED / path
     if not os.path.exists(path):  # False, where Path.exists raises for a name that is too long
         names = ", ".join(bundled())
-        raise OctavoError(f"there is no file or folder {str(path)!r}, and no shipped model of that name ({names})")
+        raise OctavoError(
+            f"there is no file or folder {str(path)!r}, and no shipped model of that name ({names})"
+        )
     return Path(path)
 
 
@@ -134,6 +136,7 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     Parameters
     ----------
     model : Model
+        With or without a tokenizer.
     path : str or Path
         A folder that does not exist yet, or is empty. It appears whole or not at all.
     dtype : {"float16", "float32", "float64"}, optional

@@ -16,10 +16,11 @@ import typer
 import octavo
 from octavo.cli import loading
 from octavo.cli.printing import clock, console, emit
+from octavo.cli.runs import read_run
 from octavo.data import read_text
 from octavo.errors import OctavoError
 from octavo.formats.folder import refuse_existing
-from octavo.train import DEFAULTS, EVALUATIONS, Recipe, Report
+from octavo.learn import DEFAULTS, EVALUATIONS, Recipe, Report
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -110,10 +111,6 @@ def run(
         float | None,
         typer.Option(help=f"Greatest norm of a gradient. {default('clip')}", rich_help_panel=LEARNING),
     ] = None,
-    average: Annotated[
-        float | None,
-        typer.Option(help=f"Decay of a mean of the weights. {default('average')}", rich_help_panel=LEARNING),
-    ] = None,
     validation: Annotated[
         float | None,
         typer.Option(
@@ -134,7 +131,6 @@ def run(
         weight_decay=weight_decay,
         dropout=dropout,
         clip=clip,
-        average=average,
         validation=validation,
         seed=seed,
     )
@@ -153,6 +149,7 @@ def run(
             **budget,
             **recipe,
         )
+    history.val_loss = read_run(out).val_loss or history.val_loss  # an interrupt evaluates once more
     if json:
         emit(history.summary() | {"out": out, "parameters": trained.count()})
     else:

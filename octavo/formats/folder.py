@@ -45,7 +45,9 @@ def read_config(path: Path) -> dict[str, Any]:
             raise OctavoError(f"{path} is larger than any config ({LARGEST_CONFIG:,} bytes)")
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise OctavoError(f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}") from None
+        raise OctavoError(
+            f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OctavoError):
             raise
@@ -64,7 +66,15 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         arrays = load_file(path)
     except FileNotFoundError:
         raise OctavoError(f"{path} is missing") from None
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
     return {name: widen(array) for name, array in arrays.items()}
 

@@ -99,7 +99,12 @@ def _plain(arrays: dict[str, Array], path: Path) -> tuple[dict[str, Any], dict[s
     """Type `plain`: names and layout are the architecture's own; only the heads cannot be told."""
     vocabulary, width = _shape(arrays, "word_embedding.weight", 2, path)
     hidden, _ = _shape(arrays, "layers.0.feed_forward.0.weight", 2, path)
-    sizes = {"vocab_size": vocabulary, "d_model": width, "d_ff": hidden, "n_layers": _count(arrays, "layers.")}
+    sizes = {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "d_ff": hidden,
+        "n_layers": _count(arrays, "layers."),
+    }
     return sizes, arrays
 
 
@@ -108,7 +113,12 @@ def _prenorm(arrays: dict[str, Array], path: Path) -> tuple[dict[str, Any], dict
     vocabulary, width = _shape(arrays, "W_E", 2, path)
     _, head, heads = _shape(arrays, "blocks.0.W_Q", 3, path)
     _, hidden = _shape(arrays, "blocks.0.W_1", 2, path)
-    sizes = {"vocab_size": vocabulary, "d_model": width, "d_ff": hidden, "n_layers": _count(arrays, "blocks.")}
+    sizes = {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "d_ff": hidden,
+        "n_layers": _count(arrays, "blocks."),
+    }
     sizes |= {"n_heads": heads, "d_head": head}
     return sizes, {name: _out_in(name.rsplit(".")[-1], array) for name, array in arrays.items()}
 

@@ -40,7 +40,9 @@ class Config:
         require_sizes(self, "vocab_size", "d_model", "n_heads", "d_ff", "context")
         require_sizes(self, "n_layers", most=DEEPEST)
         if self.d_model % self.n_heads or self.d_model % 2:
-            raise OctavoError(f"d_model must be even and a multiple of n_heads ({self.n_heads}), not {self.d_model}")
+            raise OctavoError(
+                f"d_model must be even and a multiple of n_heads ({self.n_heads}), not {self.d_model}"
+            )
 
 
 def shapes(c: Config) -> dict[str, tuple[int, ...]]:
@@ -78,7 +80,7 @@ def init_state(c: Config, batch: int, length: int, like: Array) -> nn.Cache:
 def forward(
     p: nn.Params | nn.View, c: Config, tokens: Array, state: nn.Cache | None = None
 ) -> tuple[Array, nn.Cache]:
-    """tokens [B, T] -> logits [B, T, V] and the cache with the new tokens in it."""
+    """Tokens [B, T] -> logits [B, T, V] and the cache with the new tokens in it."""
     p = nn.view(p)
     positions = nn.token_positions(tokens, state)  # [B, T]
     x = nn.embed(tokens, p["word_embedding.weight"])  # [B, T, D]
@@ -99,7 +101,7 @@ def forward(
 def attention(
     p: nn.View, c: Config, x: Array, positions: Array, past: tuple[Array | None, Array | None]
 ) -> tuple[Array, Array, Array]:
-    """x [B, T, D] -> what the heads bring [B, T, D], and the keys and values of the cache."""
+    """X [B, T, D] -> what the heads bring [B, T, D], and the keys and values of the cache."""
     q = nn.split_heads(nn.linear(x, p["wq.weight"]), c.n_heads)  # [B, T, H, K]
     k = nn.extend(past[0], nn.split_heads(nn.linear(x, p["wk.weight"]), c.n_heads), positions)
     v = nn.extend(past[1], nn.split_heads(nn.linear(x, p["wv.weight"]), c.n_heads), positions)

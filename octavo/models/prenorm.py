@@ -45,7 +45,9 @@ class Config:
             raise OctavoError(f"d_model must be even, not {self.d_model}")
         if self.d_head is None:
             if self.d_model % self.n_heads:
-                raise OctavoError(f"d_model {self.d_model} is no multiple of n_heads {self.n_heads}; say d_head")
+                raise OctavoError(
+                    f"d_model {self.d_model} is no multiple of n_heads {self.n_heads}; say d_head"
+                )
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         require_sizes(self, "d_head")
 
@@ -79,7 +81,7 @@ def init_state(c: Config, batch: int, length: int, like: Array) -> nn.Cache:
 def forward(
     p: nn.Params | nn.View, c: Config, tokens: Array, state: nn.Cache | None = None
 ) -> tuple[Array, nn.Cache]:
-    """tokens [B, T] -> logits [B, T, V] and the cache with the new tokens in it."""
+    """Tokens [B, T] -> logits [B, T, V] and the cache with the new tokens in it."""
     p = nn.view(p)
     positions = nn.token_positions(tokens, state)  # [B, T]
     x = nn.embed(tokens, p["W_E"])  # [B, T, D]
@@ -98,7 +100,7 @@ def forward(
 def attention(
     p: nn.View, c: Config, x: Array, positions: Array, past: tuple[Array | None, Array | None]
 ) -> tuple[Array, Array, Array]:
-    """x [B, T, D] -> what the heads bring [B, T, D], and the keys and values of the cache."""
+    """X [B, T, D] -> what the heads bring [B, T, D], and the keys and values of the cache."""
     q = nn.split_heads(nn.linear(x, p["W_Q"]), c.n_heads)  # [B, T, H, K]
     k = nn.extend(past[0], nn.split_heads(nn.linear(x, p["W_K"]), c.n_heads), positions)
     v = nn.extend(past[1], nn.split_heads(nn.linear(x, p["W_V"]), c.n_heads), positions)

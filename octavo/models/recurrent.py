@@ -3,7 +3,8 @@
     Elman (1990):                   h' = tanh(W x + b + U h)
     GRU (Cho et al. 2014):          z, r = s(W x + b + U h);  h' = z h + (1 - z) tanh(W x + b + U (r h))
       `reset_after`, the course's:  ... tanh(W x + b + r (U h + b'))
-    LSTM (Hochreiter 1997):         i, f, c, o = W x + b + U h;  m' = s(f) m + s(i) tanh(c);  h' = s(o) tanh(m')
+    LSTM (Hochreiter 1997):         i, f, c, o = W x + b + U h
+                                    m' = s(f) m + s(i) tanh(c);  h' = s(o) tanh(m')
 
 A first layer that is no embedding reads its tokens as one-hot vectors, which makes ``W x`` a column of
 W. Rows of W and U are in Keras's order of gates: z r h, and i f c o. Layer and argument names are
@@ -99,7 +100,7 @@ class Config:
 
 
 def design(kind: str, vocab_size: int, units: tuple[int, ...] = (512,), embedding: int = 0) -> Config:
-    """`units` wide layers of one kind below a dense output; one-hot tokens unless an embedding is asked for."""
+    """Layers of one kind, `units` wide, below a dense output; one-hot tokens unless embedded."""
     layers = [Layer("embedding", embedding)] if embedding else []
     layers += [Layer(kind, width) for width in units]
     return Config(vocab_size, (*layers, Layer("dense", vocab_size)))
@@ -151,8 +152,10 @@ def init_state(c: Config, batch: int, length: int, like: Array) -> State:
     )
 
 
-def forward(p: nn.Params | nn.View, c: Config, tokens: Array, state: State | None = None) -> tuple[Array, State]:
-    """tokens [B, T] -> logits [B, T, V] and the state after the last of them."""
+def forward(
+    p: nn.Params | nn.View, c: Config, tokens: Array, state: State | None = None
+) -> tuple[Array, State]:
+    """Tokens [B, T] -> logits [B, T, V] and the state after the last of them."""
     p = nn.view(p)
     if state is None:
         state = init_state(c, tokens.shape[0], 0, like=next(iter(p.params.values())))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import octavo
 from octavo.cli import train
-from octavo.train import DEFAULTS, Recipe, Report
+from octavo.learn import DEFAULTS, Recipe, Report
 
 SMALL = ["--size", "units=4", "--context", "8", "--batch", "2"]
 
@@ -112,6 +112,8 @@ def test_options_reach_the_verb(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
     def verb(text: str, **options: Any) -> octavo.Model:
         asked.update(options)
+        Path(options["out"]).mkdir(exist_ok=True)
+        Path(options["out"], "training.jsonl").write_text("{}\n")
         return octavo.load("shelf/gru")
 
     monkeypatch.setattr(octavo, "train", verb)
@@ -120,14 +122,12 @@ def test_options_reach_the_verb(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
     )  # no report ever came: not the whole budget was spent
     assert asked["minutes"] == 5
     assert not set(asked) & set(Recipe.__dataclass_fields__) - {"minutes"}
-    options = (
-        "--lr 0.1 --warmup 0.2 --weight-decay 0.3 --dropout 0.4 --clip 0.5 --average 0.6 --validation 0.7"
-    )
+    options = "--lr 0.1 --warmup 0.2 --weight-decay 0.3 --dropout 0.4 --clip 0.5 --validation 0.7"
     run(
         "train",
         "shelf/text.txt",
         "-o",
-        "new",
+        "other",
         "--epochs",
         "2",
         "--tokenizer",
@@ -135,8 +135,8 @@ def test_options_reach_the_verb(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
         *options.split(),
         code=130,
     )
-    given = {name: asked[name] for name in ("lr", "warmup", "weight_decay", "dropout", "clip", "average")}
-    assert list(given.values()) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    given = {name: asked[name] for name in ("lr", "warmup", "weight_decay", "dropout", "clip")}
+    assert list(given.values()) == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert (asked["validation"], asked["epochs"], asked["tokenizer"]) == (0.7, 2.0, "bpe:300")
 
 

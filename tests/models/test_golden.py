@@ -9,8 +9,8 @@ import pytest
 
 from octavo import models
 from octavo.formats import npz
+from octavo.learn import Recipe, cross_entropy, make_step
 from octavo.model import Model
-from octavo.train import Recipe, cross_entropy, make_step
 
 from ..conftest import GOLDEN, golden
 
@@ -85,7 +85,7 @@ def test_three_steps_of_training_are_those_of_torch(name: str) -> None:
     memory, step = make_step(model, recipe)
     losses = []
     for count, windows in enumerate(expected["windows"], 1):
-        params, _, memory, loss = step(params, None, memory, fixed, windows, count, 0.01)
+        params, memory, loss = step(params, memory, fixed, windows, count, 0.01)
         losses.append(float(loss))
     np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)
     torch_s = under(expected, "trained/")

@@ -109,6 +109,7 @@ def write(
         text = json.dumps(description, indent=2, ensure_ascii=False)
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
         save_file({name: np.ascontiguousarray(array) for name, array in params.items()}, partial / WEIGHTS)
+        (partial / WEIGHTS).chmod(0o644)  # the library leaves it to its owner alone
         if tokenizer is not None:
             tokenizer.save(partial / TOKENIZER)
         for name, content in extras.items():

@@ -1,0 +1,57 @@
+"""What the README shows, run: its Python, and the commands that need no file of the reader's."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+
+
+def commands() -> list[str]:
+    table = re.findall(r"^\| .*", README, re.M)
+    return [found for row in table for found in re.findall(r"`(octavo [^`]*)`", row)]
+
+
+def test_the_two_commands_stand_first_and_word_for_word() -> None:
+    write, test = blocks("sh")[:2]
+    assert write == 'pip install -e . && octavo generate "ANTONIO:\nDo you not hear me speak?"\n'
+    assert test == "pip install -e '.[test]' && pytest\n"
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_the_python_runs(block: str) -> None:
+    found = subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not re.search(r"my|train|\.npz", c)])
+def test_the_commands_run(command: str, tmp_path: Path) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "octavo"
+    found = subprocess.run(
+        [sys.executable, "-m", "octavo", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout
+
+
+def test_the_commands_with_files_of_the_reader_are_spelt_as_the_program_has_them() -> None:
+    for command in (c for c in commands() if re.search(r"my|train|\.npz", c)):
+        name, options = shlex.split(command)[1], re.findall(r"--[a-z-]+", command)
+        text = subprocess.run(
+            [sys.executable, "-m", "octavo", name, "--help"], capture_output=True, text=True, check=False
+        ).stdout
+        assert all(option in text for option in options), command

@@ -130,9 +130,14 @@ class ByteLevelBPE:
     def _local(self) -> bool:
         """Whether blocks encode independently: nothing is put before a text or reaches over a space."""
         steps = tokenizer_json.parts(self.document["pre_tokenizer"])
-        return not any(step.get("add_prefix_space") for step in steps) and not any(
-            token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"]))
-            for token in self._recognised
+        splits = any(step["type"] == "Split" or step.get("use_regex") for step in steps)  # else merges reach
+        return (
+            splits
+            and not any(step.get("add_prefix_space") for step in steps)
+            and not any(
+                token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"]))
+                for token in self._recognised
+            )
         )
 
     @cached_property

@@ -199,6 +199,22 @@ def test_tokenizers_of_others(
     assert tokenizers.open(tmp_path / "again.json") == tok
 
 
+@pytest.mark.parametrize("normalizer", [None, {"type": "NFC"}])
+@pytest.mark.parametrize("steps", [(), ({"type": "Digits", "individual_digits": True},)])
+def test_merges_that_no_split_keeps_inside_words(
+    steps: tuple[dict[str, Any], ...], normalizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = published(pre_tokenizer=sequence(*steps, BYTE_LEVEL), normalizer=normalizer)
+    document["model"]["vocab"] |= {"rĠ": 300, "rĠw": 301}
+    document["model"]["merges"] = [["r", "Ġ"], ["rĠ", "w"], *document["model"]["merges"]]
+    tok, peer = opened(tmp_path, document), Peer.from_str(json.dumps(document))
+    monkeypatch.setattr(patterns, "_BLOCK", 500)
+    text = " ".join(random.Random(1).choices(LEARNED.split(), k=5_000))
+    assert len(text) > 10_000
+    assert 301 in tok.encode(text)
+    assert tok.encode(text) == peer.encode(text, add_special_tokens=False).ids
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -4,7 +4,8 @@ The layout is that of the HDF5 File Format Specification, version 3.0, with supe
 of object headers, groups and B-trees: what the HDF5 library writes unless it is asked for newer ones.
 The reader is ours because the library itself runs in an endless loop, or ends the interpreter, on about
 one damaged file in two hundred. This one only ever looks inside the bytes it was given, follows each
-address once, and can therefore neither loop nor use more memory than the file has bytes.
+address once, and charges what it hands out, the paths of objects included, to the size of the file: it can
+neither loop, nor take memory out of proportion to the file.
 
 Chunked, compressed, linked and external arrays are noted and not read.
 """
@@ -122,7 +123,7 @@ class _Reader:
         """Charge what is handed out to the size of the file, so that no byte is handed out twice."""
         self.bytes_left -= size
         if self.bytes_left < 0:
-            raise OctavoError("the HDF5 file is damaged: its parts overlap")
+            raise OctavoError("the HDF5 file is damaged: its parts overlap, or have paths longer than itself")
 
     # ------------------------------------------------------------ the tree
 
@@ -171,6 +172,7 @@ class _Reader:
                 _, flags = self.at("BB", start)
                 if self.at("Q", start + 2 + 8 * (flags & 1))[0] != NOWHERE:
                     found.unread[path] = "is a group of over eight members whose names go beyond ASCII"
+        self.spend(len(path) * len(members))  # a name costs the file a few bytes, the path before it none
         return [(f"{path}/{name}" if path else name, address) for name, address in members]
 
     def messages(self, address: int) -> Iterator[tuple[int, int, int]]:

@@ -182,6 +182,21 @@ def test_groups_too_deep_are_refused() -> None:
         hdf5.read(written(lambda file: file.create_group("/".join(["group"] * 300))))
 
 
+def test_paths_longer_than_the_file_are_refused(peak_memory: Callable[[Callable[[], Any]], int]) -> None:
+    def write(file: Any) -> None:
+        group = file.create_group("g" * 1000)
+        for i in range(3000):
+            group[str(i)] = h5py.SoftLink("x")
+
+    data = written(write)
+
+    def read() -> None:
+        with pytest.raises(OctavoError, match="paths longer than itself"):
+            hdf5.read(data)
+
+    assert peak_memory(read) < 3 * len(data)
+
+
 def test_many_names_beyond_ascii_are_noted() -> None:
     contents = hdf5.read(written(lambda file: [file.create_group(f"é{i}") for i in range(9)]))
     assert "beyond ASCII" in contents.unread[""]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import octavo
+from octavo import models, storage
 from octavo.cli import loading
 from octavo.cli.printing import console, emit, table
-from octavo.cli.runs import Run, read_run
+from octavo.cli.runs import read_run
 from octavo.errors import OctavoError
+from octavo.formats import folder
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -29,24 +32,20 @@ def run(json: loading.JsonOption = False) -> None:
 
 
 def description(name: str) -> dict[str, Any]:
-    """What ``--json`` tells of a model."""
-    model, run = octavo.load(name), _run(name)
+    """What ``--json`` tells of a model: its config and its log know all of it, and no weight is read."""
+    fields, log = folder.read_config(storage.PRETRAINED / name / folder.CONFIG), read_run(name)
+    model_type = fields.pop("model_type")
+    config, architecture = models.configure(model_type, fields), models.architecture(model_type)
+    shapes = architecture.shapes(config)
     return {
         "name": name,
-        "model_type": model.model_type,
-        "parameters": model.count(),
-        "vocab_size": model.vocab_size,
-        "context": model.context,
-        "val_loss": run.val_loss,
-        "command": run.made.get("command"),
+        "model_type": model_type,
+        "parameters": sum(math.prod(shapes[p]) for p in shapes if p not in architecture.FIXED),
+        "vocab_size": config.vocab_size,
+        "context": getattr(config, "context", None),
+        "val_loss": log.val_loss,
+        "command": log.made["command"],
     }
-
-
-def _run(name: str) -> Run:
-    try:
-        return read_run(name)
-    except OctavoError:  # a model may ship without its log
-        return Run({}, [])
 
 
 def _print(found: list[dict[str, Any]]) -> None:
@@ -55,9 +54,8 @@ def _print(found: list[dict[str, Any]]) -> None:
         column.justify = "right"
     for facts in found:
         context = f"{facts['context']:,}" if facts["context"] else "any"
-        loss = f"{facts['val_loss']:.3f}" if facts["val_loss"] is not None else "?"
-        numbers = (f"{facts['parameters']:,}", f"{facts['vocab_size']:,}", context, loss)
-        rows.add_row(f"[bold]{facts['name']}[/bold]", facts["model_type"], *numbers)
+        sizes = (f"{facts['parameters']:,}", f"{facts['vocab_size']:,}", context)
+        rows.add_row(f"[bold]{facts['name']}[/bold]", facts["model_type"], *sizes, f"{facts['val_loss']:.3f}")
     from rich.padding import Padding
     from rich.text import Text
 
@@ -66,4 +64,4 @@ def _print(found: list[dict[str, Any]]) -> None:
     screen.print("[dim]val. loss: nats per token of text held out from training[/dim]\n")
     for facts in found:
         screen.print(f"[bold]{facts['name']}[/bold] was made with")
-        screen.print(Padding(Text(facts["command"] or "an unknown command", "dim"), (0, 0, 1, 2)))
+        screen.print(Padding(Text(facts["command"], "dim"), (0, 0, 1, 2)))

@@ -30,7 +30,7 @@ def read_run(model: str) -> Run:
     folder = storage.PRETRAINED / model if model in octavo.bundled() else Path(model)
     path = folder / LOG if folder.is_dir() else folder
     try:
-        made, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        made, *lines = [_parse(line) for line in path.read_text(encoding="utf-8").splitlines()]
         # The other kind of line says that the run was interrupted.
         return Run(dict(made), [_report(line) for line in lines if "step" in line])
     except FileNotFoundError:
@@ -41,8 +41,17 @@ def read_run(model: str) -> Run:
         raise OctavoError(f"{path} is no log of a training run, or is damaged") from None
 
 
+def _parse(line: str) -> Any:
+    """A line of JSON, which has no NaN."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
 def _report(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of the log; the loss is not a number before the second step."""
+    """A line of the log; a loss that is missing, as it may be at the first step, draws as NaN."""
     val_loss = line["val_loss"]
     return line | {
         "tokens": int(line["tokens"]),

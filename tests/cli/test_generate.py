@@ -184,6 +184,4 @@ def test_a_reader_that_goes_away_is_no_error(start: Any) -> None:
 
 
 def test_the_model_that_ships(run: Any) -> None:
-    if "bard" not in octavo.bundled():
-        pytest.skip("bard does not ship yet")
     assert run("generate", "ROMEO:", "-n", "5", "--seed", "0").stdout.startswith("ROMEO:")

@@ -24,6 +24,7 @@ IDLE = (  # after training
 )
 READ = "SimpleRNN, GRU, LSTM, Dense, Activation, Embedding and Dropout"
 OURS = {"gelu_tanh", "hard_sigmoid_keras2"}  # names that Keras does not have
+SIGMOIDS = {"sigmoid", "hard_sigmoid", "hard_sigmoid_keras2", "sparse_sigmoid"}
 ALIASES = {
     "swish": "silu",
     "hard_swish": "hard_silu",
@@ -48,7 +49,8 @@ def read(architecture: Json, keras: int) -> Stack:
     Raises
     ------
     OctavoError
-        If a layer is not supported, or the last one gives probabilities that are no softmax of logits.
+        If a layer is not supported, or the last one gives probabilities: of a softmax that the recurrence
+        reads itself, or of a sigmoid for each token alone. A closing log_softmax is kept.
     """
     found: list[tuple[str, Layer]] = []
     width: int | None = None
@@ -80,6 +82,8 @@ def read(architecture: Json, keras: int) -> Stack:
 
 def open_end(found: list[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
     """The layers without a closing softmax, so that the last one gives logits."""
+    while (last := found[-1][1]).kind == "activation" and last.activation == "linear":
+        found = found[:-1]
     *rest, (name, last) = found
     if last.activation == "softmax" and last.kind == "activation" and rest:
         return rest
@@ -87,6 +91,11 @@ def open_end(found: list[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
         return [*rest, (name, replace(last, activation="linear"))]
     if last.activation == "softmax":  # of a recurrent layer, which reads the probabilities itself
         raise OctavoError(f"the last layer, {name}, gives probabilities by softmax, and octavo needs logits")
+    if last.activation in SIGMOIDS:
+        raise OctavoError(
+            f"the last layer, {name}, gives each token a probability of its own by {last.activation}, no "
+            "distribution over the next token; train the model with a closing softmax instead"
+        )
     return found
 
 

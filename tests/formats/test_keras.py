@@ -154,6 +154,10 @@ HARMLESS: dict[str, Edit] = {
     "no modules": lambda a: [x.pop("module") for x in a["config"]["layers"]],
     "idle layers": rename("Dropout", "GaussianNoise", stddev=0.1),
     "softmax layer": rename("Activation", "Softmax", axis=-1),
+    "idle layers after the softmax": lambda a: a["config"]["layers"].extend(
+        {"class_name": kind, "config": {"name": f"{kind}{i}", "activation": "linear"}}
+        for i, kind in enumerate(("Activation", "Dropout", "Activation"))
+    ),
     "function object": option(
         "GRU",
         activation={
@@ -231,6 +235,10 @@ REFUSED: dict[str, tuple[Edit, str]] = {
             a["config"].update(layers=a["config"]["layers"][:2]),
         ),
         "probabilities by softmax",
+    ),
+    "closing sigmoid": (
+        option("Activation", activation="sigmoid"),
+        "by sigmoid, no distribution over the next token; train the model with a closing softmax",
     ),
     "custom class": (lambda a: layer(a, "GRU").update(registered_name="mine>GRU"), "custom class, GRU"),
     "foreign class": (lambda a: layer(a, "GRU").update(module="mine"), "custom class, GRU"),

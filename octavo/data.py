@@ -70,7 +70,10 @@ def corpus(name: str, cache: Path | None = None) -> str:
     path = (cache or cache_folder()) / entry.file
     if not path.is_file():
         _download(entry, path)
-    return _verified(path.read_bytes(), entry, path).decode("utf-8")
+    try:
+        return _verified(path.read_bytes(), entry, path).decode("utf-8")
+    except OSError as error:
+        raise OctavoError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _verified(content: bytes, entry: Corpus, where: object) -> bytes:
@@ -83,13 +86,13 @@ def _verified(content: bytes, entry: Corpus, where: object) -> bytes:
 def _download(entry: Corpus, path: Path) -> None:
     if entry.address is None:
         raise OctavoError(f"{entry.file} is published nowhere in this form; put the course's file at {path}")
-    import urllib.error
+    import http.client
     import urllib.request  # here, as it is slow to import and seldom needed
 
     try:
         with urllib.request.urlopen(entry.address, timeout=30) as response:
             content = response.read(2**24)
-    except (urllib.error.URLError, OSError) as error:
+    except (http.client.HTTPException, OSError) as error:
         raise OctavoError(f"cannot download {entry.address} ({error}); put the file at {path}") from None
     _verified(content, entry, entry.address)
     try:

@@ -10,19 +10,22 @@ import codecs
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
 from octavo import nn
+from octavo.checks import is_whole
 from octavo.errors import OctavoError
 from octavo.model import Model, with_room
 from octavo.sample import Sampling
 
-PROMPT_CHUNK = 512  # tokens; bounds the attention scores that reading a long prompt holds at once
+PROMPT_CHUNK = 512  # tokens of the prompt that are read at once
+PROMPT_SCORES = 2**22  # attention scores, a head, that doing so may hold
 NO_NUMBERS = "the model's logits are not numbers; are its weights damaged?"
+FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
 RECURRENT_LIMIT = 500  # tokens a model without a context writes when nobody says how many
 
 
@@ -58,8 +61,14 @@ def tokens(
     ids: Sequence[int],
     *,
     limit: int,
-    stop: Sequence[int] = (),
-    **options: Unpack[SamplingOptions],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    seed: int | None = None,
+    stop: Collection[int] = (),
 ) -> Iterator[Token]:
     """Continue a sequence of ids, one token at a time.
 
@@ -71,11 +80,10 @@ def tokens(
         The prompt, at least one token.
     limit : int
         The most tokens to draw.
-    stop : sequence of int
+    temperature, top_k, top_p, min_p, repetition_penalty, logit_bias, seed
+        The sampling options, as `octavo.sample.Sampling` describes them.
+    stop : collection of int
         Tokens that end the text; the one that does is not yielded.
-    **options
-        `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`, `logit_bias`, `seed`, as
-        `octavo.sample.Sampling` describes them.
 
     Yields
     ------
@@ -101,7 +109,7 @@ def tokens(
     >>> [model.tokenizer.decode([token.id]) for token in octavo.tokens(model, ids, limit=1, temperature=0)]
     ['t']
     """
-    sampling = Sampling(**options)
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, logit_bias, seed)
     prompt = np.asarray(ids)
     if prompt.size == 0:
         raise OctavoError("the prompt is empty; give at least one token to continue from")
@@ -113,8 +121,10 @@ def tokens(
             raise OctavoError(f"logit_bias names token {token}, outside the vocabulary of {model.vocab_size}")
     if list((sampling.logit_bias or {}).values()).count(-np.inf) == model.vocab_size:
         raise OctavoError("logit_bias bans every token; leave at least one")
-    if limit < 0:
-        raise OctavoError(f"limit is the number of tokens to write, not {limit}")
+    if not is_whole(limit) or limit < 0:
+        raise OctavoError(f"limit is the number of tokens to write, not {limit!r}")
+    if not isinstance(stop, Collection) or not all(is_whole(token) for token in stop):
+        raise OctavoError(f"stop is a collection of token ids, not {stop!r}")
     _check_memory(model, len(prompt))
     return _draw(model, prompt, limit, frozenset(stop), sampling)
 
@@ -123,13 +133,17 @@ def _draw(
     model: Model, prompt: nn.Array, limit: int, stop: frozenset[int], sampling: Sampling
 ) -> Iterator[Token]:
     rng = np.random.default_rng(sampling.seed)
-    step, state = _stepper(model, len(prompt) + limit)
+    step, state = _stepper(model, len(prompt) + min(limit, FIRST_ROOM))
     logits = prompt
-    for start in range(0, len(prompt), PROMPT_CHUNK):
-        chunk = prompt[None, start : start + PROMPT_CHUNK]
-        logits, state = step(chunk, with_room(state, start + chunk.shape[1]))
-    seen = prompt.tolist()
-    if model.context is not None and len(prompt) > model.context:
+    try:
+        for start, end in _chunks(len(prompt)):
+            logits, state = step(prompt[None, start:end], state)
+    except MemoryError as error:
+        raise OctavoError(f"a prompt of {len(prompt):,} tokens does not fit into memory ({error})") from None
+    length = len(prompt)
+    seen = np.zeros(model.vocab_size, bool)
+    seen[prompt] = True
+    if model.context is not None and length > model.context:
         _warn(model.context)
     for drawn in range(limit):
         last = np.asarray(logits[0, -1])
@@ -143,11 +157,21 @@ def _draw(
         if logprob != logprob:
             raise OctavoError(NO_NUMBERS)
         yield Token(token, logprob)
-        seen.append(token)
-        if len(seen) - 1 == model.context:
+        seen[token] = True
+        if length == model.context:
             _warn(model.context)
+        length += 1
         if drawn + 1 < limit:
-            logits, state = step(np.array([[token]]), with_room(state, len(seen)))
+            logits, state = step(np.array([[token]]), with_room(state, length))
+
+
+def _chunks(length: int) -> Iterator[tuple[int, int]]:
+    """Where a prompt is cut: the attention scores of a chunk are bounded, however far it looks back."""
+    start = 0
+    while start < length:
+        end = min(start + max(min(PROMPT_CHUNK, PROMPT_SCORES // (start + PROMPT_CHUNK)), 1), length)
+        yield start, end
+        start = end
 
 
 def _warn(context: int) -> None:
@@ -161,7 +185,7 @@ def _warn(context: int) -> None:
 def _stepper(model: Model, length: int) -> tuple[Any, Any]:
     """``step(tokens, state) -> (logits, state)`` of the architecture, and a first state."""
     forward, config, p = model.architecture.forward, model.config, nn.View(model.params)
-    state = model.init_state(1, min(length, max(model.context or 0, 1024)))
+    state = model.init_state(1, max(length, model.context or 0))
     if nn.namespace(*model.params.values()) is np:
         return lambda tokens, state: forward(p, config, tokens, state), state
     import jax
@@ -203,6 +227,8 @@ def pieces(
     """
     tokenizer = model.text_tokenizer()
     stop = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stop, Collection):
+        raise OctavoError(f"stop is a collection of strings and token ids, not {stop!r}")
     if not prompt:
         raise OctavoError("the prompt is empty; give at least one character to continue from")
     if any(text == "" for text in stop):
@@ -210,6 +236,8 @@ def pieces(
     ids = tokenizer.encode(prompt)
     if limit is None:
         limit = max(model.context - len(ids), 32) if model.context else RECURRENT_LIMIT
+    if unread := range(tokenizer.vocab_size, model.vocab_size):  # ids that no text has are never drawn
+        options["logit_bias"] = {**(options.get("logit_bias") or {}), **dict.fromkeys(unread, -math.inf)}
     drawn = tokens(model, ids, limit=limit, stop=[s for s in stop if not isinstance(s, str)], **options)
     return _decode(drawn, limit, model, [s for s in stop if isinstance(s, str)])
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from octavo import data, nn
+from octavo.checks import is_number, is_whole
 from octavo.errors import OctavoError
 from octavo.model import Model
 from octavo.nn import Array
@@ -28,6 +29,7 @@ EVALUATIONS = 20  # times the held-out text is read during a run
 VALIDATION_TOKENS = 2**14  # of it, evenly spaced, at each of them
 VALIDATION_BATCH = 32  # windows
 TINY = 1e-9  # the least that counts as above 0
+WHOLE = {"steps", "context", "batch", "seed"}  # fields of a recipe that count something
 DROPPED = {"embedding", "attention", "mlp", "rnn", "gru", "lstm"}  # the taps that dropout sits on
 
 
@@ -94,7 +96,10 @@ class Recipe:
         }
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
-            if not least <= value <= most:
+            if not (is_whole if name in WHOLE else is_number)(value):
+                kind = "whole number" if name in WHOLE else "number"
+                raise OctavoError(f"{name} must be a {kind}, not {value!r}")
+            if not least <= value <= most or math.isinf(value):
                 bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"at least {least:g}"
                 raise OctavoError(f"{name} must be {'above 0' if least == TINY else bounds}, not {value}")
 
@@ -130,6 +135,13 @@ class Report:
     def seconds_left(self) -> float:
         """Until the budget is spent, at the pace so far."""
         return self.seconds * (1 - self.progress) / max(self.progress, 1e-9)
+
+
+class DivergedError(OctavoError):
+    """The loss stopped being a number."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is no longer a number at step {step}; try a lower learning rate")
 
 
 def learning_rate(progress: float, recipe: Recipe) -> float:
@@ -224,14 +236,14 @@ def run(
         params, state, loss = step(params, state, fixed, windows, count, rate)
         # Reading the loss of the step before lets this one run while the next batch is drawn.
         mean = _running_mean(mean, float(before))
+        if count > 1 and not math.isfinite(mean):
+            raise DivergedError(count - 1)
         progress = min(spent(count), 1.0)
         due = int(progress * EVALUATIONS) > int(begun * EVALUATIONS) or progress == 1
         if due:
             mean = _running_mean(mean, float(loss))
             if not math.isfinite(mean):
-                raise OctavoError(
-                    f"the loss is no longer a number at step {count}; try a lower learning rate"
-                )
+                raise DivergedError(count)
         val_loss = evaluate(params | fixed) if due and evaluate is not None else None
         seconds = time.perf_counter() - started
         report = Report(count, progress, count * tokens_per_step, seconds, mean, val_loss, rate)

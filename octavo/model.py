@@ -108,6 +108,10 @@ class Model:
         self.check(tokens)
         rows = tokens if tokens.ndim == 2 else tokens[None]
         traced = _traced(tokens)
+        if state is not None and (found := _rows(state)) != rows.shape[0]:
+            raise OctavoError(
+                f"a state of {found} rows cannot go on with {rows.shape[0]}; copy it for each row"
+            )
         if state is None and traced:
             state = self.init_state(rows.shape[0], max(self.context or 0, rows.shape[1]))
         if isinstance(state, nn.Cache) and not traced and not _traced(state.position):
@@ -144,6 +148,13 @@ def _as_array(tokens: Array) -> Array:
         return np.asarray(tokens)
     except ValueError:  # rows of unequal length
         raise OctavoError("the rows of a batch of tokens must be of one length") from None
+
+
+def _rows(state: Any) -> int | None:
+    """How many rows a state remembers."""
+    if isinstance(state, nn.Cache):
+        return int(state.position.shape[0])
+    return next((int(memory.shape[0]) for layer in state for memory in layer), None)
 
 
 def _traced(array: Array) -> bool:

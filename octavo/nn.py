@@ -138,7 +138,7 @@ def softmax(x: Array, temperature: float = 1.0) -> Array:
     if x.dtype.kind in "iub":
         x = x.astype(xp.float64 if xp is np else xp.float32)
     top = x.max(axis=-1, keepdims=True)
-    if temperature == 0:
+    if temperature < 1e-30:  # float32 would divide by it as by 0
         e = (x == top).astype(x.dtype)
     elif temperature == 1:
         e = xp.exp(x - top)
@@ -199,10 +199,10 @@ def sinusoids(positions: int | Array, width: int | Array, *, interleaved: bool =
     array([[0.    , 1.    , 0.    , 1.    ],
            [0.8415, 0.5403, 0.01  , 1.    ]])
     """
-    positions = np.arange(positions) if isinstance(positions, int) else positions
-    rates = frequencies(width) if isinstance(width, int) else width
-    xp = namespace(positions, rates)
-    angles = positions[..., None] * rates  # [..., D/2]
+    where: Array = np.arange(positions) if np.ndim(positions) == 0 else positions
+    rates = frequencies(int(width)) if np.ndim(width) == 0 else width
+    xp = namespace(where, rates)
+    angles = where[..., None] * rates  # [..., D/2]
     waves = xp.sin(angles), xp.cos(angles)
     if interleaved:
         return xp.stack(waves, axis=-1).reshape(*angles.shape[:-1], -1)
@@ -273,8 +273,9 @@ def extend(slots: Array | None, new: Array, positions: Array) -> Array:
     if xp is np:
         slots[rows, positions] = new
         return slots
-    new = xp.where((positions < slots.shape[1])[..., None, None], new, xp.nan)
-    return xp.asarray(slots).at[rows, positions].set(new, mode="clip")
+    full = (positions >= slots.shape[1]).any(axis=1)
+    slots = xp.asarray(slots).at[rows, positions].set(new, mode="drop")
+    return slots.at[:, -1].add(xp.where(full, xp.nan, 0)[:, None, None].astype(slots.dtype))
 
 
 def split_heads(x: Array, heads: int) -> Array:

@@ -196,7 +196,7 @@ def _matplotlib() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise OctavoError("plots need matplotlib: pip install 'octavo[plot]'") from None
+        raise OctavoError("plots need Matplotlib: pip install matplotlib") from None
     return matplotlib
 
 

@@ -8,11 +8,13 @@ through the cumulative distribution of what is left, exactly as ``rng.choice(ids
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from octavo.checks import is_number, is_whole
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
@@ -50,27 +52,34 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require(0 <= self.temperature < np.inf, "temperature", "a number of at least 0", self.temperature)
-        _require(self.top_k is None or self.top_k >= 1, "top_k", "at least 1", self.top_k)
-        _require(self.top_p is None or 0 < self.top_p <= 1, "top_p", "above 0 and at most 1", self.top_p)
-        _require(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "from 0 to 1", self.min_p)
-        penalty = self.repetition_penalty
-        _require(penalty is None or 0 < penalty < np.inf, "repetition_penalty", "above 0", penalty)
-        _require(self.seed is None or self.seed >= 0, "seed", "a whole number of at least 0", self.seed)
-        for value in (self.logit_bias or {}).values():
-            _require(not (np.isnan(value) or value == np.inf), "logit_bias", "a number or -inf", value)
+        bounds: dict[str, tuple[str, Callable[[Any], bool]]] = {
+            "temperature": ("a number of at least 0", lambda x: 0 <= x < np.inf),
+            "top_k": ("a whole number of at least 1", lambda x: is_whole(x) and x >= 1),
+            "top_p": ("a number above 0 and at most 1", lambda x: 0 < x <= 1),
+            "min_p": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
+            "repetition_penalty": ("a number above 0", lambda x: 0 < x < np.inf),
+            "seed": ("a whole number of at least 0", lambda x: is_whole(x) and x >= 0),
+        }
+        for name, (expected, holds) in bounds.items():
+            value = getattr(self, name)
+            if value is None and name != "temperature":
+                continue
+            if not is_number(value) or not holds(value):
+                raise OctavoError(f"{name} must be {expected}, not {value!r}")
+        for token, bias in (self.logit_bias or {}).items():
+            if not is_whole(token) or not is_number(bias) or bias == np.inf:
+                raise OctavoError(f"logit_bias gives a token a number or -inf, not {bias!r} to {token!r}")
 
-    def adjust(self, logits: Array, seen: Sequence[int]) -> Array:
-        """The logits [V] after the penalty for tokens `seen` and the bias."""
+    def adjust(self, logits: Array, seen: Array) -> Array:
+        """The logits [V] after the penalty for the tokens `seen` (booleans [V]) and the bias."""
         if self.repetition_penalty is not None:
-            ids = np.unique(np.asarray(seen, dtype=np.int64))
-            x = logits[ids]
-            logits = logits.copy()
-            logits[ids] = np.where(x > 0, x / self.repetition_penalty, x * self.repetition_penalty)
+            penalised = np.where(
+                logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty
+            )
+            logits = np.where(seen, penalised, logits)
         if self.logit_bias:
             logits = logits.copy()
-            for token, bias in self.logit_bias.items():
-                logits[token] += bias
+            logits[list(self.logit_bias)] += np.array(list(self.logit_bias.values()), logits.dtype)
         return logits
 
     def distribution(self, logits: Array) -> tuple[Array, Array]:
@@ -120,8 +129,3 @@ class Sampling:
         ids, weights = self.survivors(logits)
         cumulative = weights.astype(np.float64).cumsum()
         return int(ids[cumulative.searchsorted(rng.random() * cumulative[-1], side="right")])
-
-
-def _require(holds: bool, name: str, expected: str, found: object) -> None:
-    if not holds:
-        raise OctavoError(f"{name} must be {expected}, not {found}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo import models
+from octavo.checks import require_params
 from octavo.errors import OctavoError
 from octavo.formats import folder, keras, npz
 from octavo.model import Model
-from octavo.models.checks import require_params
+from octavo.tokenizers.chars import Char
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
@@ -87,12 +89,22 @@ def load(
         raise OctavoError(f"{source} holds a model of type {found}, not {model_type}")
     require_params(models.architecture(found).shapes(settings), params, str(source))
     model = Model(found, settings, params, _tokenizer(tokenizer, source))
-    if model.tokenizer is not None and model.tokenizer.vocab_size > model.vocab_size:
-        raise OctavoError(
-            f"the tokenizer has {model.tokenizer.vocab_size} tokens and the model only {model.vocab_size}; "
-            "they do not belong together"
-        )
+    _check_vocabulary(model)
     return model
+
+
+def _check_vocabulary(model: Model) -> None:
+    """Refuse a tokenizer with more tokens than the model; warn of one of characters that has fewer."""
+    if model.tokenizer is None or model.tokenizer.vocab_size == model.vocab_size:
+        return
+    found = f"the tokenizer has {model.tokenizer.vocab_size} tokens and the model {model.vocab_size}"
+    if model.tokenizer.vocab_size > model.vocab_size:
+        raise OctavoError(f"{found}; they do not belong together")
+    if isinstance(model.tokenizer, Char):  # one character left out shifts all that sort after it
+        warnings.warn(
+            f"{found}; unless it was made from all the texts the model knows, ids mean other characters",
+            stacklevel=3,
+        )
 
 
 def _locate(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import numpy as np
 from octavo import models
 from octavo.errors import OctavoError
 from octavo.formats import folder
-from octavo.learn import DEFAULTS, Recipe, Report, run, validator
+from octavo.learn import DEFAULTS, DivergedError, Recipe, Report, run, validator
 from octavo.model import Model
 from octavo.nn import Array
 from octavo.version import __version__
@@ -85,7 +86,7 @@ def train(
         import jax  # noqa: F401  (said here, once, rather than as a traceback from inside)
         import optax  # noqa: F401
     except ImportError:
-        raise OctavoError("training needs JAX: pip install 'octavo[train]'") from None
+        raise OctavoError("training needs JAX and Optax: pip install jax optax") from None
     models.architecture(model_type)  # refuses an unknown type
     settings = _recipe(model_type, recipe)
     if out is not None:
@@ -99,34 +100,55 @@ def train(
     log, best = [json.dumps(made)], math.inf
     kept = latest = params
     state: Report | None = None
+    diverged: DivergedError | None = None
     evaluate = validator(model, held_out, settings.context)
     try:
         for state, latest in run(model, ids, evaluate, settings):
-            if evaluate is None or (state.val_loss is not None and state.val_loss < best):
-                best, kept = state.val_loss or best, latest
-            if state.val_loss is not None or (state.step > 1 and state.step % max(state.step // 100, 1) == 0):
-                log.append(json.dumps(asdict(state)))
+            if evaluate is None:
+                kept = latest
+            elif state.val_loss is not None and state.val_loss < best:
+                best, kept = state.val_loss, latest
+            if state.val_loss is not None or state.step % max(state.step // 100, 1) == 0:  # ever sparser
+                log.append(_line(state))
             if report is not None:
                 report(state)
-    except KeyboardInterrupt:  # what was learned since the last evaluation may be the best there is
-        if state is not None and evaluate is not None:
-            val_loss = evaluate(latest)
-            kept = latest if val_loss < best else kept
-            log.append(json.dumps(asdict(replace(state, val_loss=val_loss))))
+    except KeyboardInterrupt:
+        if state is None:  # nothing was learned, so there is nothing to keep
+            raise
+        with suppress(KeyboardInterrupt):  # impatience costs this evaluation, not the run
+            if evaluate is not None:  # what was learned last may be the best there is
+                val_loss = evaluate(latest)
+                kept = latest if val_loss < best else kept
+                log.append(_line(replace(state, val_loss=val_loss)))
         log.append(json.dumps({"interrupted": True}))
+    except DivergedError as error:
+        if kept is params:
+            raise
+        diverged = error
     model = model.with_params({name: np.array(p) for name, p in kept.items()})
     if out is not None:
         folder.write(
             Path(out), models.describe(model_type, config), model.params, reader, {LOG: "\n".join(log) + "\n"}
         )
+    if diverged is not None:
+        saved = f"; the best weights before that are in {out}" if out is not None else ""
+        raise OctavoError(f"{diverged}{saved}")
     return model
+
+
+def _line(state: Report) -> str:
+    """A line of the log; the first step has no loss yet."""
+    return json.dumps({name: None if value != value else value for name, value in asdict(state).items()})
 
 
 def _recipe(model_type: str, options: dict[str, Any]) -> Recipe:
     known = Recipe.__dataclass_fields__
     if unknown := sorted(set(options) - set(known)):
         raise OctavoError(f"there is no training option {', '.join(unknown)}; there are {', '.join(known)}")
-    return Recipe(**(DEFAULTS[model_type] | options))
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
+    }
+    return Recipe(**(DEFAULTS[model_type] | plain))
 
 
 def _tokenizer(spec: str | Tokenizer, text: str) -> Tokenizer:
@@ -149,7 +171,10 @@ def _tokenizer(spec: str | Tokenizer, text: str) -> Tokenizer:
 def _sizes(model_type: str, sizes: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The sizes of the model; a Transformer remembers the context it is trained on."""
     recurrent = models.architecture(model_type) is models.recurrent
-    return dict(sizes) if recurrent else {"context": recipe.context, **sizes}
+    for name, instead in {"vocab_size": "tokenizer", "context": "context as an option of its own"}.items():
+        if name in sizes:
+            raise OctavoError(f"{name} is no size to choose; say the {instead}")
+    return dict(sizes) if recurrent else {**sizes, "context": recipe.context}
 
 
 def split(ids: Array, recipe: Recipe) -> tuple[Array, Array]:

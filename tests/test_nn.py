@@ -327,3 +327,12 @@ def test_first_values_are_float32_and_follow_the_generator() -> None:
     assert blocks.dtype == np.float32
     for block in blocks.reshape(3, 4, 4):
         np.testing.assert_allclose(block @ block.T, np.eye(4), atol=1e-6)
+
+
+def test_sizes_of_numpy_are_sizes() -> None:
+    np.testing.assert_array_equal(nn.sinusoids(np.int64(3), np.int64(8)), nn.sinusoids(3, 8))
+
+
+@pytest.mark.parametrize("temperature", [1e-31, 1e-300])
+def test_a_temperature_that_float32_cannot_divide_by_is_zero(temperature: float) -> None:
+    np.testing.assert_array_equal(nn.softmax(np.array([1.0, 2.0], np.float32), temperature), [0.0, 1.0])

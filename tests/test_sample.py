@@ -130,16 +130,16 @@ def test_the_options_cut_one_after_the_other() -> None:
 
 def test_a_repetition_penalty_makes_seen_tokens_less_likely() -> None:
     logits = np.array([2.0, -2.0, 1.0, 0.0], np.float32)
-    adjusted = Sampling(repetition_penalty=2.0).adjust(logits, [0, 1, 1, 3])
+    adjusted = Sampling(repetition_penalty=2.0).adjust(logits, np.array([True, True, False, True]))
     np.testing.assert_array_equal(adjusted, [1.0, -4.0, 1.0, 0.0])
     np.testing.assert_array_equal(logits, [2.0, -2.0, 1.0, 0.0])
     assert adjusted.dtype == np.float32
-    np.testing.assert_array_equal(Sampling(repetition_penalty=1.0).adjust(logits, [0, 1]), logits)
+    np.testing.assert_array_equal(Sampling(repetition_penalty=1.0).adjust(logits, np.ones(4, bool)), logits)
 
 
 def test_a_logit_bias_is_added_and_minus_infinity_bans() -> None:
     logits = np.array([2.0, -2.0, 1.0], np.float32)
-    adjusted = Sampling(logit_bias={0: -np.inf, 1: 1.5}).adjust(logits, [])
+    adjusted = Sampling(logit_bias={0: -np.inf, 1: 1.5}).adjust(logits, np.zeros(3, bool))
     np.testing.assert_array_equal(adjusted, [-np.inf, -0.5, 1.0])
     np.testing.assert_array_equal(logits, [2.0, -2.0, 1.0])
     assert adjusted.dtype == np.float32

@@ -216,7 +216,7 @@ def test_the_best_on_the_held_out_text_is_kept(tmp_path: Path) -> None:
     assert header["recipe"]["steps"] == 60
     assert header["recipe"]["lr"] == 0.1
     logged = [json.loads(line, parse_constant=no_constants) for line in lines]
-    assert [x["step"] for x in logged] == list(range(2, 61))
+    assert [x["step"] for x in logged] == list(range(1, 61))
     assert [x["val_loss"] for x in logged if x["val_loss"] is not None] == measured
     assert logged[-1].keys() == {*Report.__dataclass_fields__}
 
@@ -266,6 +266,30 @@ def test_an_interrupt_during_a_step_does_too(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(OctavoError, match="lower learning rate"):
         octavo.train(TEXT, steps=40, lr=1e38, out=tmp_path / "model", **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_before_a_divergence_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, calls = learn._running_mean, itertools.count()
+
+    def fails_late(mean: float, value: float) -> float:
+        return math.nan if next(calls) > 12 else float(inner(mean, value))
+
+    monkeypatch.setattr(learn, "_running_mean", fails_late)
+    with pytest.raises(OctavoError, match="the best weights before that are in"):
+        octavo.train(TEXT, steps=40, out=tmp_path / "model", **SMALL)
+    assert octavo.load(tmp_path / "model").count()
+
+
+def test_an_interrupt_before_the_first_step_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learn, "make_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        octavo.train(TEXT, steps=40, out=tmp_path / "model", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -359,7 +383,7 @@ def test_a_folder_that_exists_is_refused_before_any_work(
 
 def test_without_jax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optax", None)
-    with pytest.raises(OctavoError, match=r"pip install 'octavo\[train\]'"):
+    with pytest.raises(OctavoError, match="pip install jax optax"):
         octavo.train(TEXT, steps=1, **SMALL)
 
 

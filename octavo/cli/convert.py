@@ -10,13 +10,13 @@ import typer
 
 import octavo
 from octavo.cli import loading
-from octavo.cli.printing import console, emit, size
+from octavo.cli.printing import console, emit, reachable, size
 from octavo.errors import OctavoError
 from octavo.formats.folder import refuse_existing
 
 EPILOG = """[bold]Examples[/bold]
 
-octavo convert RNN_model.json RNN_model.h5 --chars train.txt --out my-rnn
+octavo convert RNN_model.json RNN_model.h5 --chars train.txt --chars test.txt -o my-rnn
 
 octavo convert w.npz bpe1024_enc_full.pkl --set n_heads=8 --out my-bard"""
 
@@ -108,4 +108,4 @@ def _print(model: octavo.Model, out: str, files: dict[str, int]) -> None:
     if model.tokenizer is None:
         screen.print("without a tokenizer it only knows ids; name one with --tokenizer or --chars")
     else:
-        screen.print(f'next: octavo generate --model {out} "..."', markup=False)
+        screen.print(f'next: octavo generate --model {reachable(out)} "..."', markup=False)

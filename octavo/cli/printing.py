@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from octavo.storage import bundled
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -19,7 +21,8 @@ MARKS = str.maketrans({"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"})
 
 def emit(document: dict[str, Any]) -> None:
     """One JSON object on one line, at once; numbers that JSON does not have become null."""
-    sys.stdout.write(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n")
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # what cannot be written is escaped
+    sys.stdout.write(json.dumps(_finite(document), ensure_ascii=plain, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
@@ -29,6 +32,11 @@ def _finite(item: Any) -> Any:
     if isinstance(item, list | tuple):
         return [_finite(part) for part in item]
     return None if isinstance(item, float) and not math.isfinite(item) else item
+
+
+def reachable(folder: str) -> str:
+    """How to name a folder to `--model`: one that is called like a shipped model is ``./name``."""
+    return f"./{folder}" if folder in bundled() else folder
 
 
 def paint(text: str, **style: Any) -> str:

@@ -14,9 +14,9 @@ from octavo.score import Score
 
 EPILOG = """[bold]Examples[/bold]
 
-octavo score --model christie-gru styles-test --limit 5000
+octavo score tinyshakespeare --limit 5000
 
-octavo score -m RNN_model.json --weights RNN_model.h5 --chars train.txt test.txt
+octavo score -m rnn.json --weights rnn.h5 --chars train.txt --chars test.txt test.txt
 
 octavo score --json < my.txt"""
 

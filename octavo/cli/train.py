@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +15,7 @@ import typer
 
 import octavo
 from octavo.cli import loading
-from octavo.cli.printing import clock, console, emit
+from octavo.cli.printing import clock, console, emit, reachable
 from octavo.cli.runs import read_run
 from octavo.data import read_text
 from octavo.errors import OctavoError
@@ -225,10 +225,11 @@ def watched(history: History, json: bool) -> Iterator[Callable[[Report], None]]:
     def say(report: Report) -> None:
         if not history.add(report):
             return
-        if json:
-            emit(asdict(report) | {"tokens_per_second": report.tokens_per_second})
-        else:
-            print(line(report), flush=True)
+        with suppress(BrokenPipeError):  # whoever listened has gone; the run goes on, to be saved
+            if json:
+                emit(asdict(report) | {"tokens_per_second": report.tokens_per_second})
+            else:
+                print(line(report), flush=True)
 
     yield say
 
@@ -281,7 +282,7 @@ def _print_summary(model: octavo.Model, history: History, out: str, text: str) -
         f"{out}: {model.model_type}, {model.count():,} parameters, vocabulary {model.vocab_size:,}",
         markup=False,
     )
-    command = shlex.join(["octavo", "generate", "--model", out, _opening(text)])
+    command = shlex.join(["octavo", "generate", "--model", reachable(out), _opening(text)])
     screen.print(f"next: {command}", markup=False, soft_wrap=True)
 
 

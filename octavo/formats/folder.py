@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo import models
+from octavo.checks import printable
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # of safetensors, as NumPy reads them
 LARGEST_CONFIG = 2**20  # bytes
 
 
@@ -34,7 +36,7 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
     model_type = description.pop("model_type", None)
     if not isinstance(model_type, str):
         raise OctavoError(f"{folder / CONFIG} names no model_type; is this a model folder?")
-    config = models.configure(model_type, description | options)
+    config = models.complete(model_type, description, options)
     return model_type, config, read_safetensors(folder / WEIGHTS)
 
 
@@ -58,30 +60,31 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> dict[str, Array]:
-    """The arrays of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    """The arrays of a safetensors file, of the floating-point dtypes."""
+    from safetensors import SafetensorError, deserialize
 
     try:
-        arrays = load_file(path)
+        tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except FileNotFoundError:
         raise OctavoError(f"{path} is missing") from None
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
-    return {name: widen(array) for name, array in arrays.items()}
+    arrays = {}
+    for name, tensor in tensors:
+        if tensor["dtype"] not in DTYPES:
+            raise OctavoError(
+                f"{path}: {printable(name)} holds {tensor['dtype']}, not floating-point numbers"
+            )
+        flat = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        if tensor["dtype"] == "BF16":  # the upper half of a float32
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        arrays[name] = widen(flat)
+    return arrays
 
 
 def widen(array: Array) -> Array:
     """Half precision as float32; everything else as it is."""
-    return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def write(
@@ -101,15 +104,17 @@ def write(
     refuse_existing(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        partial.mkdir()
     except OSError as error:
         raise OctavoError(f"cannot write {folder}: {error.strerror}") from None
     try:
-        partial.chmod(0o755)
         text = json.dumps(description, indent=2, ensure_ascii=False)
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
         save_file({name: np.ascontiguousarray(array) for name, array in params.items()}, partial / WEIGHTS)
-        (partial / WEIGHTS).chmod(0o644)  # the library leaves it to its owner alone
+        (partial / WEIGHTS).chmod(
+            (partial / CONFIG).stat().st_mode
+        )  # the library leaves it to its owner alone
         if tokenizer is not None:
             tokenizer.save(partial / TOKENIZER)
         for name, content in extras.items():

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octavo.checks import printable
 from octavo.errors import OctavoError
 from octavo.formats import hdf5, keras_layers, keras_weights
 from octavo.models import recurrent
-from octavo.models.checks import printable
 from octavo.nn import Array
 
 ARCHITECTURE, WEIGHTS, ABOUT = "config.json", "model.weights.h5", "metadata.json"  # members of a .keras file
@@ -68,7 +68,7 @@ def read(path: Path, weights: Path | None = None) -> tuple[str, recurrent.Config
         stack = keras_layers.read(model.architecture, model.keras)
         if weights is None and model.weights is None:
             raise OctavoError(
-                "there is only an architecture in it; give the weights too: load(..., weights='model.h5')"
+                "it holds an architecture alone; give weights too: weights='model.h5' (--weights model.h5)"
             )
     with named(weights or path):
         contents = parts(weights).weights if weights else model.weights

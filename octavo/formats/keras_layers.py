@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo.activations import ACTIVATIONS
+from octavo.checks import DEEPEST, printable
 from octavo.errors import OctavoError
-from octavo.models.checks import DEEPEST, printable
 from octavo.models.recurrent import GATES, Layer
 
 Json = dict[str, Any]

@@ -13,11 +13,11 @@ from itertools import count, takewhile
 
 import numpy as np
 
+from octavo.checks import printable, require_params
 from octavo.errors import OctavoError
 from octavo.formats.hdf5 import Contents
 from octavo.formats.keras_layers import Stack
 from octavo.models import recurrent
-from octavo.models.checks import printable, require_params
 from octavo.models.recurrent import GATES, Layer
 from octavo.nn import Array
 

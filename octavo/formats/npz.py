@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from octavo import models
+from octavo.checks import printable
 from octavo.errors import OctavoError
 from octavo.formats.folder import widen
-from octavo.models.checks import printable
 from octavo.nn import Array
 
 LARGEST_EXPANSION = 100  # how often its own size a compressed archive may hold
@@ -32,14 +32,14 @@ def read(path: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
     """
     arrays = read_arrays(path)
     if "word_embedding.weight" in arrays and "n_heads" not in options:
-        raise OctavoError(f"{path} does not tell the number of heads; give it, n_heads=8 say")
+        raise OctavoError(f"{path} does not tell the number of heads; give it: n_heads=8 (--set n_heads=8)")
     for model_type, mark, convert in (
         ("plain", "word_embedding.weight", _plain),
         ("prenorm", "W_E", _prenorm),
     ):
         if mark in arrays:
             sizes, params = convert(arrays, path)
-            return model_type, models.configure(model_type, sizes | options), params
+            return model_type, models.complete(model_type, sizes, options), params
     found = ", ".join(map(printable, sorted(arrays)[:4])) or "nothing"
     raise OctavoError(f"{path} holds no known model: expected word_embedding.weight or W_E, found {found}")
 

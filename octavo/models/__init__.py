@@ -10,9 +10,9 @@ from dataclasses import asdict, fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from octavo.checks import SHOWN, printable
 from octavo.errors import OctavoError
 from octavo.models import plain, prenorm, recurrent
-from octavo.models.checks import SHOWN, printable
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -54,6 +54,14 @@ def configure(model_type: str, options: dict[str, Any]) -> Any:
     except TypeError as error:  # a field left out, or a layer that is no mapping
         reason = printable(str(error))
         raise OctavoError(f"the config of a {model_type} model is not complete: {reason}") from None
+
+
+def complete(model_type: str, told: dict[str, Any], options: dict[str, Any]) -> Any:
+    """The config of what a file tells and of the options it leaves open; a contradiction is refused."""
+    for name, value in options.items():
+        if name in told and told[name] != value:
+            raise OctavoError(f"the file says {name}={told[name]!r}, which {name}={value!r} contradicts")
+    return configure(model_type, told | options)
 
 
 def design(model_type: str, vocab_size: int, **sizes: Any) -> Any:

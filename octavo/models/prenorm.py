@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from octavo import nn
+from octavo.checks import DEEPEST, require_sizes
 from octavo.errors import OctavoError
-from octavo.models.checks import DEEPEST, require_sizes
 from octavo.nn import Array
 
 if TYPE_CHECKING:

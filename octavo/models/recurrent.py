@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from octavo import nn
 from octavo.activations import ACTIVATIONS
+from octavo.checks import require_sizes
 from octavo.errors import OctavoError
-from octavo.models.checks import require_sizes
 from octavo.nn import Array
 
 if TYPE_CHECKING:

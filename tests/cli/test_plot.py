@@ -94,7 +94,7 @@ def test_what_cannot_be_drawn(refused: Any, args: list[str], message: str) -> No
 
 def test_without_matplotlib(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install 'octavo[plot]'" in refused("plot", "positions")
+    assert "pip install matplotlib" in refused("plot", "positions")
 
 
 def test_the_log_itself_may_be_named(runs: list[str]) -> None:

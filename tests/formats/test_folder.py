@@ -194,10 +194,10 @@ def test_a_hostile_config_allocates_nothing(saved: Path, peak_memory: Callable[.
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda a: a.astype(np.int32), "int32"),
+        (lambda a: a.astype(np.int32), "I32"),
         (lambda a: np.full_like(a, np.nan), "NaN"),
         (lambda a: a[:-1], "has the shape"),
-        (lambda a: a.astype(np.complex64), "complex64"),
+        (lambda a: a.astype(np.complex64), "C64"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(change: Any, named: str, saved: Path) -> None:
@@ -209,8 +209,38 @@ def test_weights_that_do_not_fit_are_refused(change: Any, named: str, saved: Pat
     assert named in message
 
 
-def test_bfloat16_is_read_or_refused_but_nothing_else(saved: Path) -> None:
-    header = {"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}
+def test_bfloat16_is_widened_without_help_from_another_library(saved: Path) -> None:
+    expected = {n: (a.view(np.uint32) >> 16) for n, a in load_file(saved / "model.safetensors").items()}
+    header, data = {}, b""
+    for name, upper in expected.items():
+        part = upper.astype("<u2").tobytes()
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(upper.shape),
+            "data_offsets": [len(data), len(data) + len(part)],
+        }
+        data += part
     text = json.dumps(header).encode()
-    (saved / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\x80\x3f\x80\x3f")
-    refusal(saved)
+    (saved / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    for name, found in octavo.load(saved).params.items():
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found.view(np.uint32), expected[name] << 16)
+
+
+def test_a_folder_has_the_modes_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        octavo.save(build("gru"), tmp_path / "mine")
+        os.umask(0o022)
+        octavo.save(build("gru"), tmp_path / "ours")
+    finally:
+        os.umask(before)
+    for name, mode in (("mine", 0o700), ("ours", 0o755)):
+        folder = tmp_path / name
+        assert folder.stat().st_mode & 0o777 == mode
+        assert {f.stat().st_mode & 0o777 for f in folder.iterdir()} == {mode & 0o666}
+
+
+def test_what_the_config_says_is_not_contradicted(saved: Path) -> None:
+    with pytest.raises(OctavoError, match="contradicts"):
+        octavo.load(saved, vocab_size=7)

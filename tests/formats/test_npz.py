@@ -225,7 +225,7 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
 )
 def test_archives_of_something_else_are_refused(members: list[tuple[str, bytes]], tmp_path: Path) -> None:
     message = refusal(archive(tmp_path / "model.npz", members), n_heads=2)
-    assert "model.npz" in message or "must be a whole number from 1" in message
+    assert any(part in message for part in ("model.npz", "must be a whole number from 1", "contradicts"))
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 3000, -1, -30])

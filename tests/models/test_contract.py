@@ -406,3 +406,11 @@ def test_unknown_model_types_and_sizes_are_refused_by_name() -> None:
 
 def one_short_line(caught: pytest.ExceptionInfo[OctavoError]) -> bool:
     return "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["gru", "plain"])
+def test_a_state_of_other_rows_is_refused(name: str) -> None:
+    model = build(name)
+    _, state = model.forward([1, 2])
+    with pytest.raises(OctavoError, match="a state of 1 rows cannot go on with 2"):
+        model.forward([[3], [4]], state)

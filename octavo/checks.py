@@ -1,9 +1,10 @@
-"""What every architecture refuses in the same words: impossible sizes, and weights that are not its own."""
+"""What is refused in the same words everywhere: impossible sizes, and weights that are not a model's own."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,11 +17,21 @@ SHOWN, LONGEST = 8, 80  # problems that one message names, and characters of a n
 LARGEST, DEEPEST = 2**24, 1000  # no published model comes near; a larger number is a damaged file
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, Python's or NumPy's; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number that can be compared: not NaN, and neither True nor False."""
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
+
+
 def require_sizes(config: Any, *names: str, most: int = LARGEST) -> None:
     """Refuse a field that is not a whole number from 1 to `most`."""
     for name in names:
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        if not is_whole(value) or not 1 <= value <= most:
             raise OctavoError(f"{name} must be a whole number from 1 to {most}, not {reprlib.repr(value)}")
 
 

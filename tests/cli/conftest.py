@@ -1,6 +1,7 @@
 """A way to run the command line, in this process and in one of its own, and small models to run it on."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -84,6 +85,8 @@ def start(run: Callable[..., Any]) -> Callable[..., subprocess.Popen[bytes]]:
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             "stdin": subprocess.DEVNULL,
+            # A job started in the background of a script is deaf to Ctrl-C, and its children are.
+            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         }
         return subprocess.Popen([sys.executable, *program, *args], env=env, **pipes)
 

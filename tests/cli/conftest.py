@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def refused(run: Callable[..., Any]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def start(run: Callable[..., Any]) -> Callable[..., subprocess.Popen[bytes]]:
+def start(run: Callable[..., Any]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start a command line in a process of its own, in the folder of `run`."""
 
     def popen(args: Sequence[str], program: Sequence[str] = ("-m", "octavo")) -> subprocess.Popen[bytes]:
@@ -85,12 +85,13 @@ def start(run: Callable[..., Any]) -> Callable[..., subprocess.Popen[bytes]]:
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             "stdin": subprocess.DEVNULL,
-            # A job started in the background of a script is deaf to Ctrl-C, and its children are.
-            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         }
         return subprocess.Popen([sys.executable, *program, *args], env=env, **pipes)
 
-    return popen
+    # A job that a script starts in the background is deaf to Ctrl-C, and so are its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield popen
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

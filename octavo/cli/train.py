@@ -149,7 +149,7 @@ def run(
             **budget,
             **recipe,
         )
-    history.val_loss = read_run(out).val_loss or history.val_loss  # an interrupt evaluates once more
+    history.val_loss = read_run(reachable(out)).val_loss or history.val_loss  # an interrupt evaluates once more
     if json:
         emit(history.summary() | {"out": out, "parameters": trained.count()})
     else:

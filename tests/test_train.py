@@ -133,6 +133,18 @@ def test_dropout_is_another_at_every_step_and_the_same_for_a_seed() -> None:
     assert len({first, second, *losses(1, 1)}) == 3
 
 
+def test_recurrent_matrices_are_dropped_and_nothing_else() -> None:
+    params = {name: jax.numpy.ones((40, 40)) for name in ("layers.0.weight_ih", "layers.0.weight_hh")}
+    dropped = learn.drop_weights(params, 0.25, jax.random.key(0))
+    np.testing.assert_array_equal(dropped["layers.0.weight_ih"], 1)
+    np.testing.assert_allclose(np.unique(dropped["layers.0.weight_hh"]), [0, 1 / 0.75], rtol=1e-6)
+    assert 0.2 < (np.asarray(dropped["layers.0.weight_hh"]) == 0).mean() < 0.3
+    assert (
+        learn.drop_weights(params, 0.0, jax.random.key(0))["layers.0.weight_hh"]
+        is params["layers.0.weight_hh"]
+    )
+
+
 @pytest.mark.parametrize("name", ["plain", "lstm", "gru", "rnn"])
 def test_dropout_acts_in_every_kind_of_model(name: str) -> None:
     model, windows = build(name), np.random.default_rng(0).integers(0, 11, (2, 5))

@@ -149,7 +149,8 @@ def run(
             **budget,
             **recipe,
         )
-    history.val_loss = read_run(reachable(out)).val_loss or history.val_loss  # an interrupt evaluates once more
+    # An interrupt evaluates once more than the reports say.
+    history.val_loss = read_run(reachable(out)).val_loss or history.val_loss
     if json:
         emit(history.summary() | {"out": out, "parameters": trained.count()})
     else:

@@ -32,6 +32,10 @@ def test_an_archive_and_its_tokenizer(run: Any, narrow: Any, archive: Path, orde
     )
 
 
+def test_a_folder_named_like_a_shipped_model_is_said_so_that_it_is_found(run: Any) -> None:
+    assert "octavo generate --model ./bard" in run("convert", "shelf/gru", "--out", "bard").stdout
+
+
 def test_half_precision_and_json(run: Any) -> None:
     found = json.loads(run("convert", "shelf/gru", "--dtype", "float16", "-o", "half", "--json").stdout)
     assert found["files"]["model.safetensors"] < Path("shelf/gru/model.safetensors").stat().st_size

@@ -15,127 +15,20 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from octavo import data, nn
-from octavo.checks import is_number, is_whole
 from octavo.errors import OctavoError
 from octavo.model import Model
 from octavo.nn import Array
+from octavo.recipe import Recipe, Report
 
 EVALUATIONS = 20  # times the held-out text is read during a run
 VALIDATION_TOKENS = 2**14  # of it, evenly spaced, at each of them
 VALIDATION_BATCH = 32  # windows
-TINY = 1e-9  # the least that counts as above 0
-WHOLE = {"steps", "context", "batch", "seed"}  # fields of a recipe that count something
 DROPPED = {"embedding", "attention", "mlp", "rnn", "gru", "lstm"}  # the taps that dropout sits on
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. Exactly one of `steps`, `epochs` and `minutes` is the budget.
-
-    Attributes
-    ----------
-    steps : int or None
-        Batches to learn from.
-    epochs : float or None
-        Times the training text, in tokens seen.
-    minutes : float or None
-        Of this run, compiling included.
-    context : int
-        Tokens in a window.
-    batch : int
-        Windows in a step.
-    lr : float
-        The highest learning rate.
-    warmup : float
-        Share of the budget in which the learning rate rises.
-    weight_decay : float
-        Of matrices; biases are not decayed.
-    dropout : float
-        Share of the activations that are zeroed, and of a recurrent layer's ``weight_hh``.
-    clip : float
-        Greatest norm of a gradient.
-    validation : float
-        Share of the text, at its end, that is held out.
-    seed : int
-        Of the first weights, the windows and the dropout.
-    """
-
-    steps: int | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    context: int = 128
-    batch: int = 32
-    lr: float = 2e-3
-    warmup: float = 0.02
-    weight_decay: float = 0.1
-    dropout: float = 0.1
-    clip: float = 1.0
-    validation: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        budgets = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
-        if len(budgets) != 1:
-            raise OctavoError(f"say one of steps, epochs and minutes, not {' and '.join(budgets) or 'none'}")
-        ranges: dict[str, tuple[float, float]] = {
-            budgets[0]: (TINY, math.inf),
-            "context": (1, 2**24),
-            "batch": (1, 2**24),
-            "lr": (0, math.inf),
-            "warmup": (0, 1),
-            "weight_decay": (0, math.inf),
-            "dropout": (0, 0.99),
-            "clip": (TINY, math.inf),
-            "validation": (0, 0.9),
-            "seed": (0, 2**63 - 1),
-        }
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if not (is_whole if name in WHOLE else is_number)(value):
-                kind = "whole number" if name in WHOLE else "number"
-                raise OctavoError(f"{name} must be a {kind}, not {value!r}")
-            if not least <= value <= most or math.isinf(value):
-                bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"at least {least:g}"
-                raise OctavoError(f"{name} must be {'above 0' if least == TINY else bounds}, not {value}")
-
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
-    "gru": {"lr": 3e-3, "dropout": 0.3},
-    "lstm": {"lr": 3e-3, "dropout": 0.3},
-    "plain": {"lr": 1e-3, "batch": 8},
-    "prenorm": {"lr": 1e-3, "batch": 8},
-}
-"""What a recipe says unless told otherwise, by model type."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a run stands. Losses are in nats per token; `val_loss` is None between evaluations."""
-
-    step: int
-    progress: float  # share of the budget that is spent
-    tokens: int  # learned from so far
-    seconds: float
-    loss: float  # running mean over the last steps
-    val_loss: float | None
-    lr: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Learned from, since the start."""
-        return self.tokens / max(self.seconds, 1e-9)
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the budget is spent, at the pace so far."""
-        return self.seconds * (1 - self.progress) / max(self.progress, 1e-9)
 
 
 class DivergedError(OctavoError):

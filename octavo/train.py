@@ -19,9 +19,10 @@ import numpy as np
 from octavo import models
 from octavo.errors import OctavoError
 from octavo.formats import folder
-from octavo.learn import DEFAULTS, DivergedError, Recipe, Report, run, validator
+from octavo.learn import DivergedError, run, validator
 from octavo.model import Model
 from octavo.nn import Array
+from octavo.recipe import DEFAULTS, Recipe, Report
 from octavo.version import __version__
 
 if TYPE_CHECKING:

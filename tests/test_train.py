@@ -18,11 +18,11 @@ import octavo
 from octavo import OctavoError, learn, nn
 from octavo.data import disjoint_windows, random_windows
 from octavo.model import Model
+from octavo.recipe import Recipe, Report
 
 from .conftest import build
 
 training = importlib.import_module("octavo.train")  # the name octavo.train is the verb's
-Recipe, Report = learn.Recipe, learn.Report
 
 TEXT = "to be or not to be, that is the question: " * 30
 LEARNING: dict[str, Any] = {"context": 12, "batch": 8, "steps": 150, "lr": 2e-2, "dropout": 0.0}

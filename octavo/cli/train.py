@@ -20,7 +20,8 @@ from octavo.cli.runs import read_run
 from octavo.data import read_text
 from octavo.errors import OctavoError
 from octavo.formats.folder import refuse_existing
-from octavo.learn import DEFAULTS, EVALUATIONS, Recipe, Report
+from octavo.learn import EVALUATIONS
+from octavo.recipe import DEFAULTS, Recipe, Report
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import octavo
 from octavo.cli import train
-from octavo.learn import DEFAULTS, Recipe, Report
+from octavo.recipe import DEFAULTS, Recipe, Report
 
 SMALL = ["--size", "units=4", "--context", "8", "--batch", "2"]
 

@@ -9,8 +9,9 @@ import pytest
 
 from octavo import models
 from octavo.formats import npz
-from octavo.learn import Recipe, cross_entropy, make_step
+from octavo.learn import cross_entropy, make_step
 from octavo.model import Model
+from octavo.recipe import Recipe
 
 from ..conftest import GOLDEN, golden
 

@@ -2,13 +2,13 @@
 
     python bench/course.py
 
-The baseline is what the two assignments hand in: for the Transformer, a NumPy forward pass over the
-whole text so far for every new token; for the GRU, a step that multiplies with one-hot vectors, gate
-by gate. Each is timed twice. "As typed" leaves the types to NumPy, which computes in float64 because
-`np.arange` and `np.zeros` do; "in float32" is the same loop with every such place cast by hand, and the
-harder one to beat. Both sides draw 118 tokens (2,000 characters) with the same seeds, turn and turn
-about, and the medians are compared. Rounding
-may part two texts at a close draw; fewer than nine tokens in ten alike, and there is no comparison.
+The baseline is our transcription of the two assignments' loops, from their description: for the
+Transformer, a NumPy forward pass over the whole text so far for every new token; for the GRU, a step
+that multiplies with one-hot vectors, gate by gate. Each is timed twice. "As typed" leaves the types to
+NumPy, which computes in float64 because `np.arange` and `np.zeros` do; "in float32" is the same loop
+with every such place cast by hand, and the harder one to beat. Both sides draw 118 tokens (2,000
+characters) with the same seeds, turn and turn about, and the medians are compared. Rounding may part two
+texts at a close draw; fewer than nine tokens in ten alike, and there is no comparison.
 """
 
 from __future__ import annotations

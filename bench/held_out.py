@@ -4,7 +4,7 @@
 
 `christie-rnn` and `christie-gru` predict the first 5,000 characters of the course's test text, from a zero
 state, as the course measures its own models (it reports 5.654 and 3.910). `bard` predicts the last tenth of
-tiny Shakespeare, which chose its weights and taught it nothing.
+tiny Shakespeare, a sample of which chose its weights; it learned from none of it.
 """
 
 from __future__ import annotations

@@ -133,9 +133,9 @@ def _draw(
     model: Model, prompt: nn.Array, limit: int, stop: frozenset[int], sampling: Sampling
 ) -> Iterator[Token]:
     rng = np.random.default_rng(sampling.seed)
-    step, state = _stepper(model, len(prompt) + min(limit, FIRST_ROOM))
     logits = prompt
     try:
+        step, state = _stepper(model, len(prompt) + min(limit, FIRST_ROOM))
         for start, end in _chunks(len(prompt)):
             logits, state = step(prompt[None, start:end], state)
     except MemoryError as error:

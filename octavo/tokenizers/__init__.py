@@ -7,18 +7,19 @@ Face's ``tokenizers`` opens and that encodes the same there.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from octavo.errors import OctavoError
 from octavo.tokenizers import bpe, chars, files, published, tiktoken_pickle
 from octavo.tokenizers.chars import char
-from octavo.tokenizers.interface import Tokenizer
+from octavo.tokenizers.interface import Tokenizer, token_lengths
 from octavo.tokenizers.patterns import GPT2
 from octavo.tokenizers.published import from_ranks
 
-__all__ = ["GPT2", "Tokenizer", "char", "from_ranks", "open", "train_bpe"]
+__all__ = ["GPT2", "Tokenizer", "char", "from_ranks", "open", "token_lengths", "train_bpe"]
 
 
-def train_bpe(text: str, vocab_size: int, pattern: str = GPT2) -> published.ByteLevelBPE:
+def train_bpe(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -> published.ByteLevelBPE:
     """Train byte-level byte-pair encoding on a text.
 
     Ids 0 to 255 are the bytes; each further id is the most frequent pair of neighbours at its
@@ -27,8 +28,9 @@ def train_bpe(text: str, vocab_size: int, pattern: str = GPT2) -> published.Byte
 
     Parameters
     ----------
-    text : str
-        What to learn from.
+    text : str or iterable of str
+        What to learn from, whole or in parts that are read one by one: documents, or blocks of a
+        text too long for memory (`octavo.data.blocks`), which give what the whole would.
     vocab_size : int
         Number of tokens, at least 256 and at most what the text supports.
     pattern : str

@@ -16,23 +16,25 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import chain, pairwise, repeat
 
 import numpy as np
 
 from octavo.errors import OctavoError
-from octavo.tokenizers.patterns import GPT2, blocks, canonical, chunks, well_formed
+from octavo.tokenizers.patterns import GPT2, ascii_twin, blocks, canonical, chunks, well_formed
 
 Pair = tuple[int, int]
 BYTES = [bytes([i]) for i in range(256)]
+_AT_ONCE = 1 << 20  # distinct chunks that are counted before they are split; bounds their memory
 _EDGE, _GONE = -1, -2  # symbols that are no tokens: between two words, and merged into the left neighbour
 
 
-def count_words(text: str, pattern: str = GPT2) -> dict[str, int]:
+def count_words(text: str | Iterable[str], pattern: str = GPT2) -> dict[str, int]:
     """How often each word of `text` occurs, in order of first appearance.
 
     Chunks are counted first and each distinct one is split once: on English text that is a
-    quarter of the work of splitting it all.
+    quarter of the work of splitting it all. Of a text in parts each is split by itself.
 
     Examples
     --------
@@ -40,17 +42,26 @@ def count_words(text: str, pattern: str = GPT2) -> dict[str, int]:
     >>> count_words("to be, or not to be")
     {'to': 1, ' be': 2, ',': 1, ' or': 1, ' not': 1, ' to': 1}
     """
+    times: Counter[str] = Counter()
+    words: dict[str, int] = {}
+    for part in (text,) if isinstance(text, str) else text:
+        for block in blocks(well_formed(part)):
+            times.update(chunks(block))
+            if len(times) > _AT_ONCE:
+                _split(times, pattern, words)
+                times.clear()
+    _split(times, pattern, words)
+    return words
+
+
+def _split(times: Counter[str], pattern: str, words: dict[str, int]) -> None:
+    """Count the words in chunks that occur so many times."""
     import regex  # here, so that importing octavo.tokenizers stays quick
 
-    split = regex.compile(pattern).findall
-    times: Counter[str] = Counter()
-    for block in blocks(text):
-        times.update(chunks(block))
-    words: dict[str, int] = {}
+    ascii, any_text = ascii_twin(pattern).findall, regex.compile(pattern).findall
     for chunk, n in times.items():
-        for word in split(chunk):
+        for word in ascii(chunk) if chunk.isascii() else any_text(chunk):
             words[word] = words.get(word, 0) + n
-    return words
 
 
 def train_spec(text: str, vocab_size: int, pattern: str = GPT2) -> list[bytes]:
@@ -88,13 +99,14 @@ def _merged(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, 
     return tuple(out)
 
 
-def train(text: str, vocab_size: int, pattern: str = GPT2) -> list[bytes]:
+def train(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -> list[bytes]:
     """The tokens in order of id: 256 single bytes, then one for each merge.
 
     Parameters
     ----------
-    text : str
-        What to learn from; lone surrogates count as U+FFFD.
+    text : str or iterable of str
+        What to learn from, whole or in parts that are read one by one (documents, or blocks of them:
+        see `octavo.tokenizers.patterns.blocks`); lone surrogates count as U+FFFD.
     vocab_size : int
         Number of tokens, at least 256.
     pattern : str
@@ -118,9 +130,10 @@ def train(text: str, vocab_size: int, pattern: str = GPT2) -> list[bytes]:
     """
     if vocab_size < 256:
         raise OctavoError(f"vocab_size must be at least 256, one token for each byte, found {vocab_size}")
-    if not text:
+    counts = count_words(text, canonical(pattern))
+    if not counts:
         raise OctavoError("expected a text to train byte pairs on, found an empty one")
-    words = _Words(count_words(well_formed(text), canonical(pattern)))
+    words = _Words(counts)
     tokens = list(BYTES)
     while len(tokens) < vocab_size:
         pair = words.most_frequent()

@@ -8,7 +8,7 @@ model behind a split into single characters; reading and writing it needs no lib
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from octavo.errors import OctavoError
 from octavo.tokenizers import files
-from octavo.tokenizers.interface import checked, checked_one
+from octavo.tokenizers.interface import Ids, checked, checked_one, id_dtype
 
 # All of the file but the vocabulary. "[\s\S]" because "." leaves out the newline; "Fuse"
 # because the default decoder puts spaces between words; an unknown character is an error
@@ -81,19 +81,24 @@ class Char:
         """The number of characters."""
         return len(self.alphabet)
 
+    @property
+    def end_of_text(self) -> None:
+        """None: every id is a character."""
+        return None
+
+    @property
+    def local(self) -> bool:
+        """True: a character is encoded alone."""
+        return True
+
     def encode(self, text: str) -> list[int]:
         """The ids of the characters of `text`, or `OctavoError` naming the first unknown one."""
-        points = _code_points(text)
-        # The last entry of the table stands for every code point above the alphabet's largest.
-        ids = self._id_of[np.minimum(points, self._id_of.size - 1)]
-        if ids.size and ids.min() < 0:
-            at = int(ids.argmin())
-            raise OctavoError(
-                f"unknown character {_named(text[at])} at position {at}: it is not among the "
-                f"{len(self)} characters of this tokenizer; remove it or make a tokenizer of more text"
-            )
-        ids_list: list[int] = ids.tolist()
-        return ids_list
+        ids: list[int] = self._ids(text).tolist()
+        return ids
+
+    def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
+        """The ids of each text; there are no words to remember in `known`."""
+        return [self._ids(text).astype(id_dtype(len(self))) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`."""
@@ -119,6 +124,17 @@ class Char:
         shown = self.alphabet if len(self) <= 24 else self.alphabet[:24] + "…"
         return f"Char(vocab_size={len(self)}, alphabet={shown!r})"
 
+    def _ids(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        # The last entry of the table stands for every code point above the alphabet's largest.
+        ids = self._id_of.take(_code_points(text), mode="clip")
+        if ids.size and ids.min() < 0:
+            at = int(ids.argmin())
+            raise OctavoError(
+                f"unknown character {_named(text[at])} at position {at}: it is not among the "
+                f"{len(self)} characters of this tokenizer; remove it or make a tokenizer of more text"
+            )
+        return ids
+
     @cached_property
     def _id_of(self) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         """The id of each code point, -1 where there is none."""
@@ -128,13 +144,13 @@ class Char:
         return table
 
 
-def char(text: str) -> Char:
+def char(text: str | Iterable[str]) -> Char:
     r"""The character tokenizer of a text: its distinct characters in the order of their code points.
 
     Parameters
     ----------
-    text : str
-        Any text that holds every character to be known.
+    text : str or iterable of str
+        Any text that holds every character to be known, whole or in parts that are read one by one.
 
     Returns
     -------
@@ -156,7 +172,10 @@ def char(text: str) -> Char:
     ([2, 3, 5, 0], 'to')
     """
     # Sorting a set is quicker than np.unique of the whole text: the set is built in one pass.
-    return Char("".join(sorted(set(text))))
+    characters: set[str] = set()
+    for part in (text,) if isinstance(text, str) else text:
+        characters.update(part)
+    return Char("".join(sorted(characters)))
 
 
 def is_char(document: dict[str, Any]) -> bool:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from octavo.errors import OctavoError
+
+Ids: TypeAlias = np.ndarray[tuple[int], np.dtype[Any]]
+"""Ids [T], as unsigned integers of as few bytes as the vocabulary needs."""
 
 
 class Tokenizer(Protocol):
@@ -26,8 +29,19 @@ class Tokenizer(Protocol):
     def __len__(self) -> int:
         """The same number."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The id that stands between documents, if there is one; no text is encoded to it."""
+
+    @property
+    def local(self) -> bool:
+        """Whether a text may be encoded in parts, as `octavo.tokenizers.patterns.blocks` cuts it."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text; special tokens written in the text are text."""
+
+    def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
+        """The ids of each text, sooner than by `encode`; `known`, passed again, remembers words."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
@@ -40,6 +54,33 @@ class Tokenizer(Protocol):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` as Hugging Face ``tokenizers`` reads it."""
+
+
+def id_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The narrowest of two, little-endian, that holds the ids of a vocabulary: 16 bits, or 32.
+
+    Examples
+    --------
+    >>> id_dtype(50_257), id_dtype(2**16 + 1)
+    (dtype('uint16'), dtype('uint32'))
+    """
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def token_lengths(tokenizer: Tokenizer) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """How many bytes of text each token stands for -> [V]; none for the one that ends a document.
+
+    Examples
+    --------
+    >>> from octavo.tokenizers import char, token_lengths
+    >>> tok = char("aé🙂")
+    >>> token_lengths(tok)[tok.encode("é🙂a")]
+    array([2, 4, 1])
+    """
+    lengths = np.array([len(tokenizer.token_bytes(id)) for id in range(len(tokenizer))], np.int64)
+    if tokenizer.end_of_text is not None:
+        lengths[tokenizer.end_of_text] = 0
+    return lengths
 
 
 def checked(ids: Sequence[int], vocab_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -7,12 +7,16 @@ reads as tiktoken reads its own (there ``++`` after ``{1,3}`` repeats, and ``$``
 
 `blocks` and `chunks` cut a text where every pattern of the table begins a new piece,
 whatever stands further left or right. Counting and encoding then work chunk by chunk.
+
+For ASCII, `ascii_twin` says a pattern without Unicode's classes, on which engines disagree as Unicode
+grows; Python's own engine reads that twice as fast as `regex` and ten times as fast as Hugging Face's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 
 from octavo.errors import OctavoError
 
@@ -51,6 +55,8 @@ _CHUNK = re.compile(r"\s*\S*(?:(?! \S)\s+\S*)*")
 _BLOCK_END = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\w)")
 _BLOCK = 1 << 20  # characters
 
+_ASCII = {"L": "A-Za-z", "Lu": "A-Z", "Ll": "a-z", "N": "0-9", "Lt": "", "Lm": "", "Lo": "", "M": ""}
+
 
 def canonical(pattern: str) -> str:
     r"""The spelling used here of a published pattern.
@@ -76,21 +82,46 @@ def canonical(pattern: str) -> str:
         ) from None
 
 
-def blocks(text: str) -> Iterator[str]:
-    """Cut a long text into blocks of about a million characters that encode independently."""
-    start = 0
-    while (end := _BLOCK_END.search(text, start + _BLOCK)) is not None:
-        yield text[start : end.start()]
-        start = end.start()
-    if start < len(text):
-        yield text[start:]
+def blocks(text: str | Iterable[str]) -> Iterator[str]:
+    """Cut a long text into blocks of about a million characters that encode independently.
+
+    The text may arrive in pieces; where they end makes no difference.
+    """
+    rest, seen = "", 0  # what is not cut off yet, and how far it has been searched in vain
+    for piece in (text,) if isinstance(text, str) else text:
+        rest += piece
+        start = 0
+        while (end := _BLOCK_END.search(rest, max(start + _BLOCK, seen))) is not None:
+            yield rest[start : end.start()]
+            start = end.start()
+        rest = rest[start:]
+        seen = max(len(rest) - 2, 0)  # the last two characters decide together with the next
+    if rest:
+        yield rest
 
 
 def chunks(block: str) -> list[str]:
-    """Cut a block into word-sized chunks that encode independently, in any order after the first."""
+    """Cut a block into word-sized chunks that encode independently."""
     found = _CHUNK.findall(block)
     found.pop()  # the empty match at the end
     return found
+
+
+@cache
+def ascii_twin(pattern: str) -> re.Pattern[str]:
+    """The pattern as it reads ASCII, for Python's own engine.
+
+    Examples
+    --------
+    >>> ascii_twin(GPT2).findall("isn't it 1999?")
+    ['isn', "'t", ' it', ' 1999', '?']
+    """
+
+    def spelled(found: re.Match[str]) -> str:
+        ranges = re.sub(r"\\p\{(\w+)\}", lambda kind: _ASCII[kind[1]], found[0])
+        return ranges if found[0].startswith("[") else f"[{ranges}]"
+
+    return re.compile(re.sub(r"\[[^]]*\]|\\p\{\w+\}", spelled, pattern), re.ASCII)
 
 
 def well_formed(text: str) -> str:

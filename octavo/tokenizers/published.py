@@ -14,25 +14,31 @@ Not done here: adding special tokens to a text (BOS and the like), and recognisi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from octavo.errors import OctavoError
 from octavo.tokenizers import files, tokenizer_json
-from octavo.tokenizers.interface import checked, checked_one
-from octavo.tokenizers.patterns import GPT2, blocks, canonical, chunks, well_formed
+from octavo.tokenizers.interface import Ids, checked, checked_one, id_dtype
+from octavo.tokenizers.patterns import GPT2, ascii_twin, blocks, canonical, chunks, well_formed
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
 
 _SHORT = 10_000  # characters; below this, looking for repeated chunks costs more than it saves
 _TOGETHER = 2_000  # chunks; the library is fastest on texts that fit in the processor's cache
-_REMEMBERED = 1 << 20  # chunks; bounds the memory that a long text takes
+_REMEMBERED = 1 << 19  # words and chunks; bounds the memory that a long text takes
+END_OF_TEXT = (
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<｜end▁of▁sentence｜>",
+    "</s>",
+)  # as published models name it
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,14 +65,38 @@ class ByteLevelBPE:
         """The number of tokens, special ones included."""
         return len(self.tokens)
 
+    @cached_property
+    def end_of_text(self) -> int | None:
+        """The id of the special token that stands between documents, by the names it has been given."""
+        special = {
+            token["content"]: token["id"] for token in self.document["added_tokens"] if token["special"]
+        }
+        return next((int(special[name]) for name in END_OF_TEXT if name in special), None)
+
     def encode(self, text: str) -> list[int]:
         """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text."""
         text = well_formed(text)
-        if len(text) < _SHORT or not self._local:
+        if len(text) < _SHORT or not self.local:
             return self._encode_whole(text)
-        if self._exact:
-            return self._encode_distinct(text)
-        return [id for block in blocks(text) for id in self._encode_whole(block)]
+        known: dict[str, bytes] = {}
+        return [id for block in blocks(text) for id in self.encode_many([block], known)[0].tolist()]
+
+    def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
+        """The ids of each text, no longer than a block at best; `known` is filled with the ids of words.
+
+        What occurs again is encoded once, which is exact: words are what merging sees, and chunks
+        begin where words do.
+        """
+        texts = [well_formed(text) for text in texts]
+        if not (self.local and self._exact):
+            return [np.array(self._encode_whole(text), self._dtype) for text in texts]
+        known = {} if known is None else known
+        if len(known) > _REMEMBERED:
+            known.clear()
+        found = [self._parts(text) for text in texts]
+        distinct: set[str] = set().union(*found)
+        self._learn({part for part in distinct if part not in known}, known)
+        return [np.frombuffer(b"".join(map(known.__getitem__, part)), self._dtype) for part in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
@@ -98,36 +128,51 @@ class ByteLevelBPE:
         ids: list[int] = self._engine.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _encode_distinct(self, text: str) -> list[int]:
-        """Encode each distinct chunk of a long text once; exact, as chunks begin where pieces do."""
-        ids: list[int] = []
-        ids_of: dict[str, list[int]] = {}
-        for block in blocks(text):
-            found = chunks(block)
-            if len(ids_of) > _REMEMBERED:
-                ids_of.clear()
-            self._learn([chunk for chunk in dict.fromkeys(found) if chunk not in ids_of], ids_of)
-            ids.extend(chain.from_iterable(map(ids_of.__getitem__, found)))
-        return ids
+    def _parts(self, text: str) -> list[str]:
+        """The words of a text where it is ASCII, chunks where it is not."""
+        words = self._ascii_words
+        if words is None:
+            return chunks(text)
+        if text.isascii():
+            return words(text)
+        runs = groupby(chunks(text), str.isascii)
+        return [part for ascii, run in runs for part in (words("".join(run)) if ascii else run)]
 
-    def _learn(self, new: list[str], ids_of: dict[str, list[int]]) -> None:
-        """Encode chunks together, as that is quickest, and add the ids of each to `ids_of`."""
+    def _learn(self, new: set[str], known: dict[str, bytes]) -> None:
+        """Add the ids of words of ASCII and of chunks to `known`."""
+        words = {part for part in new if part.isascii()} if self._ascii_words is not None else set()
+        merge = self._engine.model.tokenize
+        for word in words:
+            ids = [token.id for token in merge(word.translate(tokenizer_json.SPELLING))]
+            known[word] = np.array(ids, self._dtype).tobytes()
+        inner = {part for part in new - words if _inner(part)}
+        for part in new - words - inner:
+            known[part] = np.array(self._encode_whole(part), self._dtype).tobytes()
+        self._learn_together(list(inner), known)
+
+    def _learn_together(self, new: list[str], known: dict[str, bytes]) -> None:
+        """Encode many inner chunks as one text, as that is quickest, and add the ids of each to `known`."""
         for start in range(0, len(new), _TOGETHER):
             part = new[start : start + _TOGETHER]
-            ids = self._encode_whole("".join(part))
+            ids = np.array(self._encode_whole("".join(part)), self._dtype)
             # Tokens lose no byte, so the bytes up to each chunk's end tell its last token.
             token_ends = np.cumsum(self._lengths[ids])
             chunk_ends = np.cumsum([len(chunk.encode()) for chunk in part])
-            stops = (np.searchsorted(token_ends, chunk_ends) + 1).tolist()
+            stops = (self._dtype.itemsize * (np.searchsorted(token_ends, chunk_ends) + 1)).tolist()
+            written = ids.tobytes()
             for chunk, i, j in zip(part, [0, *stops], stops, strict=False):
-                ids_of[chunk] = ids[i:j]
+                known[chunk] = written[i:j]
 
     @cached_property
     def _lengths(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
 
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return id_dtype(len(self))
+
     @cached_property
-    def _local(self) -> bool:
+    def local(self) -> bool:
         """Whether blocks encode independently: nothing is put before a text or reaches over a space."""
         steps = tokenizer_json.parts(self.document["pre_tokenizer"])
         splits = any(step["type"] == "Split" or step.get("use_regex") for step in steps)  # else merges reach
@@ -144,6 +189,14 @@ class ByteLevelBPE:
     def _exact(self) -> bool:
         """Whether the tokens of a text spell exactly its bytes."""
         return not self._recognised and self.document["normalizer"] is None
+
+    @cached_property
+    def _ascii_words(self) -> Callable[[str], list[str]] | None:
+        """What splits ASCII into the words that are merged, if one pattern does."""
+        steps = tokenizer_json.parts(self.document["pre_tokenizer"])
+        splits = [step["pattern"]["Regex"] if step["type"] == "Split" else None for step in steps[:-1]]
+        splits += [GPT2] if steps[-1]["use_regex"] else []
+        return ascii_twin(splits[0]).findall if len(splits) == 1 and splits[0] is not None else None
 
     @property
     def _recognised(self) -> list[dict[str, Any]]:
@@ -168,6 +221,11 @@ class ByteLevelBPE:
                     f"added token {token['content']!r} has id {token['id']} but is read as {id}"
                 )
         return engine
+
+
+def _inner(chunk: str) -> bool:
+    """Whether chunks like this one, in any order, make a text that is cut between them."""
+    return chunk[0] == " " and not chunk[1:2].isspace() and not chunk[-1].isspace()
 
 
 def from_ranks(

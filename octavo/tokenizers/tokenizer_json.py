@@ -24,7 +24,7 @@ _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _LETTERS = {chr(byte): byte for byte in _PRINTABLE} | {
     chr(0x100 + i): byte for i, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
 }
-_SPELLING = {byte: letter for letter, byte in _LETTERS.items()}
+SPELLING = {byte: letter for letter, byte in _LETTERS.items()}
 
 
 def make(
@@ -134,7 +134,7 @@ def _added(id: int, content: str, *, special: bool = True, **options: bool) -> d
 
 
 def _spelled(token: bytes) -> str:
-    return "".join(map(_SPELLING.__getitem__, token))
+    return "".join(map(SPELLING.__getitem__, token))
 
 
 def _unspelled(token: str) -> bytes:

@@ -64,6 +64,24 @@ def test_counting_by_chunks_is_counting_all(text: str) -> None:
         assert list(found.items()) == list(expected.items())
 
 
+@given(st.text(" \n\tab1中_'.,\r", max_size=100), st.sampled_from(list(patterns.NAMES)))
+def test_a_text_may_come_in_blocks(text: str, pattern: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "_BLOCK", 3)
+        blocks = list(patterns.blocks(text))
+        patch.setattr(bpe, "_AT_ONCE", 2)
+        counted = bpe.count_words(iter(blocks), pattern)
+        trained = tokens_or_refusal(bpe.train, iter(blocks), 5)  # type: ignore[arg-type]
+    assert list(counted.items()) == list(bpe.count_words(text, pattern).items())
+    assert trained == tokens_or_refusal(bpe.train, text, 5)
+
+
+def test_nothing_is_joined_across_documents() -> None:
+    assert tokenizers.train_bpe(["ab", "ab", "", "ba"], 257).token_bytes(256) == b"ab"
+    with pytest.raises(OctavoError, match="supports 256 tokens"):
+        tokenizers.train_bpe(["a", "b"] * 9, 257)
+
+
 def test_the_course_tokenizer(corpora: Path) -> None:
     text = (corpora / "tinyshakespeare.txt").read_text()
     tok = tokenizers.train_bpe(text, 1024)
@@ -93,6 +111,8 @@ def test_the_peer_trainer(corpora: Path) -> None:
     [
         ("abc", 255, "at least 256"),
         ("", 300, "empty"),
+        ([], 300, "empty"),
+        (iter(["", ""]), 300, "empty"),
         ("aaaa", 259, "supports 258 tokens"),
         ("a b", 258, "supports 257 tokens"),
     ],

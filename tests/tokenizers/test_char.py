@@ -43,6 +43,26 @@ def test_hugging_face_reads_the_file_the_same(tmp_path_factory, alphabet: str, d
     assert tokenizers.open(path) == tok == tokenizers.open(path.parent)
 
 
+@given(st.lists(st.text(max_size=10)), st.data())
+def test_many_texts_are_encoded_as_each_alone(parts: list[str], data: st.DataObject) -> None:
+    tok = tokenizers.char(["a", *parts])  # of texts in parts, and of the whole
+    assert tok == tokenizers.char(iter(["a", *parts])) == tokenizers.char("a" + "".join(parts))
+    found = tok.encode_many(parts)
+    assert [ids.tolist() for ids in found] == [tok.encode(part) for part in parts]
+    assert all(ids.dtype == np.uint16 for ids in found)
+    assert tokenizers.token_lengths(tok)[tok.encode("".join(parts))].sum() == len("".join(parts).encode())
+    assert tok.end_of_text is None
+    with pytest.raises(OctavoError, match="unknown character"):
+        tokenizers.char("a").encode_many(["a", "b"])
+
+
+def test_more_characters_than_16_bits_count() -> None:
+    tok = tokenizers.char(map(chr, (*range(0xD800), *range(0xE000, 0x12000))))
+    text = chr(0x11FFF) + "a"
+    assert tok.encode_many([text])[0].dtype == np.uint32
+    assert tok.encode_many([text])[0].tolist() == tok.encode(text) == [0x11FFF - 0x800, ord("a")]
+
+
 def test_the_corpus_comes_back(corpora: Path) -> None:
     text = (corpora / "tinyshakespeare.txt").read_text()
     tok = tokenizers.char(text)
@@ -84,8 +104,8 @@ def test_token_bytes_refuses_other_ids(id: int) -> None:
         tokenizers.char("abc").token_bytes(id)
 
 
-@pytest.mark.parametrize("text", ["", "a\ud800"])
-def test_texts_that_make_no_alphabet(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "a\ud800", [], ["", ""]])
+def test_texts_that_make_no_alphabet(text: str | list[str]) -> None:
     with pytest.raises(OctavoError):
         tokenizers.char(text)
 

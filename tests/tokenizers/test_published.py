@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer as Peer
 from octavo import tokenizers
 from octavo.errors import OctavoError
 from octavo.tokenizers import Tokenizer, chars, patterns
+from octavo.tokenizers import published as published_module
 from octavo.tokenizers.published import ByteLevelBPE
 
 from .strategies import PIECES, damaged_bytes, damaged_json, texts, texts_with_surrogates
@@ -86,6 +88,90 @@ def test_long_texts_are_encoded_in_blocks_and_agree(pattern: str, monkeypatch: p
     monkeypatch.setattr("octavo.tokenizers.published._REMEMBERED", 5)
     monkeypatch.setattr("octavo.tokenizers.published._TOGETHER", 3)
     assert TRAINED[pattern].encode(text) == PEERS[pattern].encode_ordinary(text)
+
+
+@cache
+def seamless(pattern: str) -> tuple[ByteLevelBPE, tiktoken.Encoding]:
+    """A tokenizer that merges any two bytes of `PIECES`, so that no wrong seam goes unseen; and its peer."""
+    letters = sorted(set("".join(PIECES).encode()))
+    tokens = [bytes([i]) for i in range(256)] + [bytes([i, j]) for i in letters for j in letters]
+    tok = tokenizers.from_ranks({token: id for id, token in enumerate(tokens)}, pattern)
+    return tok, peer_of(tok, pattern)
+
+
+@pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
+@given(batches=st.lists(st.lists(texts_with_surrogates, max_size=4), max_size=3))
+@example(batches=[["'s", " don't"], ["don't\u0301 ", "  x\n\ny", "don't é 1234 don't"]])
+def test_many_texts_are_encoded_as_each_alone(pattern: str, batches: list[list[str]]) -> None:
+    (tok, peer), known = seamless(pattern), dict[str, bytes]()
+    for batch in batches:
+        found = tok.encode_many(batch, known)
+        assert [ids.tolist() for ids in found] == [peer.encode_ordinary(text) for text in batch]
+        assert all(ids.dtype == np.uint16 for ids in found)
+        assert list(map(list, tok.encode_many(batch))) == list(map(list, found))
+
+
+def test_what_many_texts_have_in_common_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.tokenizers.published._REMEMBERED", 3)
+    tok, known = TRAINED[patterns.GPT2], dict[str, bytes]()
+    for text in ("a b c d e", "f é", "a b f"):
+        assert tok.encode_many([text], known)[0].tolist() == tok.encode(text)
+    assert len(known) == 3 + 2  # "f", " é" and all that came after
+
+
+# Spaces, ends of lines and what may stand before and after them: wherever a text is cut.
+SEAMS = st.lists(st.sampled_from(PIECES) | st.sampled_from([" ", "\n", " a", "\na", ".\n", "\n/", "1", "中"]))
+
+
+@pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
+@given(text=SEAMS.map("".join), size=st.integers(1, 8))
+def test_every_pattern_splits_where_blocks_begin(pattern: str, text: str, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "_BLOCK", size)
+        blocks = list(patterns.blocks(text))
+    assert "".join(blocks) == text
+    tok, peer = seamless(pattern)
+    whole = peer.encode_ordinary(text)
+    assert [id for block in blocks for id in peer.encode_ordinary(block)] == whole
+    assert [id for block in blocks for id in tok._encode_whole(block)] == whole
+
+
+@given(pieces=st.lists(SEAMS.map("".join)), size=st.integers(1, 8))
+def test_blocks_are_cut_alike_however_the_text_arrives(pieces: list[str], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "_BLOCK", size)
+        assert list(patterns.blocks(pieces)) == list(patterns.blocks("".join(pieces)))
+
+
+@pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
+@given(text=st.text(st.characters(max_codepoint=127)) | st.text("aA1 \n\r\t\x0b\x0c\x1c\x1f'SstTlL_./"))
+def test_ascii_is_split_as_by_the_pattern_itself(pattern: str, text: str) -> None:
+    import regex
+
+    words = patterns.ascii_twin(pattern).findall(text)
+    assert words == regex.findall(pattern, text)
+    tok, peer = seamless(pattern)
+    assert [id for word in words for id in tok._encode_whole(word)] == peer.encode_ordinary(text)
+
+
+@pytest.mark.parametrize("name", published_module.END_OF_TEXT)
+def test_the_token_that_ends_a_text_is_known_by_name(name: str) -> None:
+    ranks = {bytes([i]): i for i in range(256)}
+    tok = tokenizers.from_ranks(ranks, special_tokens={"<|pad|>": 256, name: 257})
+    assert tok.end_of_text == 257
+    lengths = tokenizers.token_lengths(tok)
+    assert lengths.tolist() == [1] * 256 + [7, 0]
+
+
+def test_without_such_a_token_there_is_none(tmp_path: Path) -> None:
+    assert TRAINED[patterns.GPT2].end_of_text is None
+    ranks = {bytes([i]): i for i in range(256)}
+    assert tokenizers.from_ranks(ranks, special_tokens={"<|pad|>": 256}).end_of_text is None
+    in_texts = published(added_tokens=[added(0, "<|endoftext|>")])  # found in texts, so it parts none
+    assert opened(tmp_path, in_texts).end_of_text is None
+    assert tokenizers.token_lengths(TRAINED[patterns.GPT2]).tolist() == [
+        len(token) for token in TRAINED[patterns.GPT2].tokens
+    ]
 
 
 def test_the_corpus_agrees_with_tiktoken(corpora: Path) -> None:
@@ -194,6 +280,7 @@ def test_tokenizers_of_others(
     peer.encode_special_tokens = True
     for text in (LEARNED, "<tool> the ti<tool>e\u0301 t.<|endoftext|>", (LEARNED + "e\u0301\nthe") * 60):
         assert tok.encode(text) == peer.encode(text, add_special_tokens=False).ids
+        assert tok.encode_many([text, "x"])[0].tolist() == tok.encode(text)
     assert len(tok) == peer.get_vocab_size()
     tok.save(tmp_path / "again.json")
     assert tokenizers.open(tmp_path / "again.json") == tok

@@ -6,7 +6,8 @@ the specification of every faster kernel. Nothing here knows a model, a file or 
 
 Axis letters, used in every shape comment of the package:
 B batch, T time (new tokens), S seen positions (slots of a cache), V vocabulary, D width,
-H heads, K width of one head, U units of a recurrent layer.
+H heads, G groups of heads that share keys and values, K width of one head, P learned positions,
+U units of a recurrent layer.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class View:
         """The views `prefix0.`, `prefix1.`, ... of a stack of layers."""
         return (self.at(f"{prefix}{i}.") for i in range(count))
 
+    def linear(self, name: str, x: Array) -> Array:
+        """``W x + b`` with the weight and, where the model has one, the bias of `name`."""
+        return linear(x, self[name + ".weight"], self.get(name + ".bias"))
+
     def tap(self, name: str, x: Array) -> Array:
         """`x`, or what an observer puts in its place."""
         return x if self.observe is None else self.observe(self.prefix + name, x)
@@ -99,6 +104,11 @@ def rms_norm(x: Array, eps: float, gain: Array | None = None) -> Array:
     xp = namespace(x)
     y = x / xp.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     return y if gain is None else y * gain
+
+
+def layer_norm(x: Array, eps: float, gain: Array, bias: Array) -> Array:
+    """``(x - mean(x)) / sqrt(var(x) + eps) gain + bias`` over the last axis (Ba et al. 2016, eq. 4)."""
+    return rms_norm(x - x.mean(axis=-1, keepdims=True), eps, gain) + bias
 
 
 # ---------------------------------------------------------------- probabilities
@@ -209,14 +219,55 @@ def sinusoids(positions: int | Array, width: int | Array, *, interleaved: bool =
     return xp.concatenate(waves, axis=-1)
 
 
+def require_positions(tokens: int, learned: int) -> None:
+    """Refuse a text that goes on where no positions have been learned."""
+    if tokens > learned:
+        raise OctavoError(f"the model has learned {learned} positions; a text of {tokens} tokens is too long")
+
+
+def embed_positions(positions: Array, weight: Array) -> Array:
+    """The rows of `weight` (P, D) that were learned for `positions` [B, T] -> [B, T, D].
+
+    NumPy raises OctavoError past the last. JAX, which would repeat the last row in silence, gives NaN
+    instead, so that the logits show it.
+    """
+    xp = namespace(weight, positions)
+    if xp is not np:
+        return xp.asarray(weight).at[positions].get(mode="fill", fill_value=xp.nan)
+    require_positions(int(positions.max()) + 1, len(weight))
+    return weight[positions]
+
+
+def rotary(positions: Array, width: int, base: float, like: Array) -> tuple[Array, Array]:
+    """Cosines and sines of the angles ``m base^(-2i / K)`` at position m (Su et al. 2021, section 3.4.2).
+
+    positions [B, T], K = `width` -> two arrays [B, T, 1, K/2] in the dtype of `like`. The angles are
+    rounded to float32, as wherever the published models were trained and are run.
+    """
+    xp = namespace(positions, like)
+    rates = frequencies(width, base).astype(np.float32)
+    angles = positions[..., None, None].astype(np.float32) * rates
+    return xp.cos(angles).astype(like.dtype), xp.sin(angles).astype(like.dtype)
+
+
+def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
+    """Each pair of columns i and i + K/2 of x [B, T, H, K] turned by its angle, which `rotary` gives.
+
+    Su et al. 2021 (eq. 34) pair neighbours; Hugging Face's layout pairs the halves, as here.
+    """
+    half = x.shape[-1] // 2
+    (cos, sin), a, b = turn, x[..., :half], x[..., half:]  # [B, T, H, K/2]
+    return namespace(x, cos).concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
 # ---------------------------------------------------------------- attention and its cache
 
 
 class Cache(NamedTuple):
     """What a Transformer remembers: keys and values per layer, and how far each row has come."""
 
-    keys: tuple[Array, ...]  # one [B, S, H, K] a layer
-    values: tuple[Array, ...]  # one [B, S, H, K] a layer
+    keys: tuple[Array, ...]  # one [B, S, G, K] a layer
+    values: tuple[Array, ...]  # one [B, S, G, K] a layer
     position: Array  # [B], tokens seen
 
     @property
@@ -225,12 +276,12 @@ class Cache(NamedTuple):
         return int(self.keys[0].shape[1])
 
 
-def empty_cache(layers: int, batch: int, length: int, heads: int, head_width: int, like: Array) -> Cache:
+def empty_cache(layers: int, batch: int, length: int, groups: int, head_width: int, like: Array) -> Cache:
     """A cache for `length` tokens a row, in the library and dtype of `like`."""
     xp = namespace(like)
 
     def slots() -> tuple[Array, ...]:
-        return tuple(xp.zeros((batch, length, heads, head_width), like.dtype) for _ in range(layers))
+        return tuple(xp.zeros((batch, length, groups, head_width), like.dtype) for _ in range(layers))
 
     return Cache(slots(), slots(), xp.zeros(batch, xp.int32))
 
@@ -255,7 +306,7 @@ def token_positions(tokens: Array, cache: Cache | None) -> Array:
 
 
 def extend(slots: Array | None, new: Array, positions: Array) -> Array:
-    """`slots` [B, S, H, K] with `new` [B, T, H, K] written at `positions` [B, T]; no slots: `new` itself.
+    """`slots` [B, S, G, K] with `new` [B, T, G, K] written at `positions` [B, T]; no slots: `new` itself.
 
     NumPy writes in place and raises IndexError past the end. JAX, which would drop such a write
     in silence, leaves NaN in the last slot instead, so that the logits show it.
@@ -286,21 +337,25 @@ def split_heads(x: Array, heads: int) -> Array:
 def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap) -> Array:
     """Causal ``softmax(q k^T / sqrt(K)) v`` (Vaswani et al. 2017, eq. 1), heads joined.
 
-    q [B, T, H, K] at `positions` [B, T]; k and v [B, S, H, K] with position s in slot s -> [B, T, H*K].
-    `tap` is shown the attention pattern [B, H, T, S].
+    q [B, T, H, K] at `positions` [B, T]; k and v [B, S, G, K] with position s in slot s -> [B, T, H*K].
+    With fewer groups than heads, a run of H/G heads shares the keys and values of one (Ainslie et al.
+    2023). `tap` is shown the attention pattern [B, H, T, S].
     """
     xp = namespace(q)
     if xp is np:  # leave out the slots that no row has reached
         reached = int(positions[:, -1].max()) + 1
         k, v = k[:, :reached], v[:, :reached]
-    q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T or S, K]
-    scores = (q.shape[-1] ** -0.5 * q) @ k.swapaxes(2, 3)  # [B, H, T, S]
-    if xp is not np or q.shape[0] * q.shape[2] > 1:  # one row's newest token sees all that is there
+    batch, time, heads, width = q.shape
+    q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T, K] and [B, G, S, K]
+    grouped = (batch, k.shape[1], heads // k.shape[1] * time)  # B, G, H/G*T: one product a group
+    scores = (width**-0.5 * q).reshape(*grouped, width) @ k.swapaxes(2, 3)
+    scores = scores.reshape(batch, heads, time, -1)  # [B, H, T, S]
+    if xp is not np or batch * time > 1:  # one row's newest token sees all that is there
         visible = xp.arange(k.shape[2]) <= positions[:, None, :, None]  # [B, 1, T, S]
         scores = xp.where(visible, scores, -xp.inf)
     pattern = tap("pattern", softmax(scores))
-    mixed = (pattern @ v).swapaxes(1, 2)  # [B, T, H, K]
-    return mixed.reshape(*mixed.shape[:2], -1)
+    mixed = (pattern.reshape(*grouped, -1) @ v).reshape(batch, heads, time, width)
+    return mixed.swapaxes(1, 2).reshape(batch, time, -1)  # [B, T, H*K]
 
 
 # ---------------------------------------------------------------- recurrence
@@ -338,6 +393,11 @@ def scan(step: Callable[[Any, Array], Any], state: Any, xs: Array) -> tuple[Arra
 def zeros(shape: tuple[int, ...]) -> Array:
     """Zeros in float32."""
     return np.zeros(shape, np.float32)
+
+
+def ones(shape: tuple[int, ...]) -> Array:
+    """Ones in float32."""
+    return np.ones(shape, np.float32)
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Array:

@@ -140,6 +140,52 @@ def test_an_odd_width_is_refused(width: int) -> None:
         nn.sinusoids(3, width)
 
 
+@pytest.mark.parametrize("base", [10000.0, 100.0])
+def test_rotate_turns_pairs_of_columns_as_complex_numbers(base: float) -> None:
+    x, positions = normal(2, 3, 4, 6), np.array([[0, 1, 2], [7, 300, 301]], np.int32)
+    found = nn.rotate(x, nn.rotary(positions, 6, base, like=x))
+    assert found.dtype == np.float32
+    angles = positions[..., None, None] * base ** (-np.arange(3) / 3)
+    z = (x[..., :3] + 1j * x[..., 3:]) * np.exp(1j * angles)
+    np.testing.assert_allclose(found, np.concatenate([z.real, z.imag], -1), atol=1e-4)
+    np.testing.assert_array_equal(found[0, 0], x[0, 0])  # position 0 turns nothing
+    compiled = jax.jit(lambda x, at: nn.rotate(x, nn.rotary(at, 6, base, like=x)))(x, positions)
+    assert compiled.dtype == np.float32
+    np.testing.assert_allclose(compiled, found, atol=1e-5)
+
+
+def test_only_the_distance_of_rotated_queries_and_keys_counts() -> None:
+    q, k = normal(1, 1, 1, 8), normal(1, 1, 1, 8)
+
+    def score(at: int, seen: int) -> float:
+        turns = (nn.rotary(np.array([[m]]), 8, 10000.0, like=q) for m in (at, seen))
+        a, b = (nn.rotate(x, turn) for x, turn in zip((q, k), turns, strict=True))
+        return float((a * b).sum())
+
+    assert score(5, 3) == pytest.approx(score(105, 103), abs=1e-4)
+    assert score(5, 3) != pytest.approx(score(5, 2), abs=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rotary_has_the_dtype_of_what_it_turns(dtype: Any) -> None:
+    x = normal(1, 2, 1, 4).astype(dtype)
+    turn = nn.rotary(np.arange(2)[None], 4, 10000.0, like=x)
+    assert {w.shape for w in turn} == {(1, 2, 1, 2)}
+    assert {w.dtype for w in turn} == {np.dtype(dtype)}
+    assert nn.rotate(x, turn).dtype == dtype
+
+
+def test_learned_positions_are_rows_and_end_with_the_table() -> None:
+    weight, positions = normal(5, 3), np.array([[0, 4], [2, 3]])
+    np.testing.assert_array_equal(nn.embed_positions(positions, weight), weight[positions])
+    np.testing.assert_array_equal(jax.jit(nn.embed_positions)(positions, weight), weight[positions])
+    with pytest.raises(OctavoError, match="learned 5 positions; a text of 8 tokens"):
+        nn.embed_positions(np.array([[1, 2], [6, 7]]), weight)
+    beyond = np.asarray(jax.jit(nn.embed_positions)(np.array([[4, 5]]), weight))
+    np.testing.assert_array_equal(beyond[0, 0], weight[4])
+    assert np.isnan(beyond[0, 1]).all()
+
+
 # ---------------------------------------------------------------- linear maps, norms, activations
 
 
@@ -162,6 +208,17 @@ def test_rms_norm_is_its_equation() -> None:
     np.testing.assert_allclose(nn.rms_norm(x, 1e-3, gain), expected * gain, rtol=1e-5)
     assert nn.rms_norm(x, 1e-9).dtype == np.float32
     np.testing.assert_array_equal(nn.rms_norm(np.zeros((1, 4), np.float32), 1e-9), np.zeros((1, 4)))
+
+
+def test_layer_norm_is_its_equation() -> None:
+    x, gain, bias = 3 + 2 * normal(3, 8), normal(8), normal(8)
+    rows = x.astype(np.float64)
+    centred = rows - rows.mean(-1, keepdims=True)
+    expected = centred / np.sqrt(rows.var(-1, keepdims=True) + 1e-3) * gain + bias
+    found = nn.layer_norm(x, 1e-3, gain, bias)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(jax.jit(nn.layer_norm)(x, 1e-3, gain, bias), found, rtol=1e-5, atol=1e-6)
 
 
 def test_activations_are_their_equations() -> None:
@@ -194,6 +251,24 @@ def naive_attention(q: Any, k: Any, v: Any, positions: Any) -> Any:
         weights /= weights.sum()
         out[b, t, h * width : (h + 1) * width] = sum(w * v[b, s, h] for s, w in enumerate(weights))
     return out
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("time", [1, 3])
+def test_a_run_of_heads_shares_the_keys_and_values_of_its_group(groups: int, time: int) -> None:
+    q, k, v = normal(2, time, 6, 4), normal(2, 9, groups, 4), normal(2, 9, groups, 4)
+    positions = np.array([[4], [0]], np.int32) + np.arange(time, dtype=np.int32)
+    repeated = (np.repeat(a, 6 // groups, axis=2) for a in (k, v))
+    expected = naive_attention(q, *repeated, positions)
+    found = nn.attention(q, k, v, positions, show_nothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    alone = nn.attention(q[:1], k[:1], v[:1], positions[:1], show_nothing)
+    np.testing.assert_allclose(alone, expected[:1], rtol=1e-5, atol=1e-6)
+    compiled = jax.jit(lambda *x: nn.attention(*x, show_nothing))(q, k, v, positions)
+    np.testing.assert_allclose(compiled, expected, rtol=1e-5, atol=1e-6)
+    shapes = []
+    nn.attention(q, k, v, positions, lambda name, x: shapes.append(x.shape) or x)
+    assert shapes == [(2, 6, time, positions.max() + 1)]
 
 
 def show_nothing(name: str, x: Any) -> Any:
@@ -315,12 +390,17 @@ def test_a_view_reads_below_its_prefix_and_taps_by_the_whole_name() -> None:
     assert p.at("a.").at("1.").tap("out", 3) == 30
     assert shown == ["a.1.out"]
     assert nn.view({"w": 1}).tap("out", 3) == 3
+    x, weight, bias = normal(2, 3), normal(4, 3), normal(4)
+    with_bias = nn.view({"a.q.weight": weight, "a.q.bias": bias}).at("a.")
+    np.testing.assert_array_equal(with_bias.linear("q", x), x @ weight.T + bias)
+    np.testing.assert_array_equal(nn.view({"q.weight": weight}).linear("q", x), x @ weight.T)
     assert nn.view(p) is p
 
 
 def test_first_values_are_float32_and_follow_the_generator() -> None:
     draw = nn.normal(np.random.default_rng(3), (400, 50), 0.1)
-    assert draw.dtype == nn.zeros((2,)).dtype == np.float32
+    assert draw.dtype == nn.zeros((2,)).dtype == nn.ones((2,)).dtype == np.float32
+    np.testing.assert_array_equal(nn.ones((2, 3)), np.ones((2, 3)))
     assert draw.std() == pytest.approx(0.1, rel=0.05)
     np.testing.assert_array_equal(draw, nn.normal(np.random.default_rng(3), (400, 50), 0.1))
     blocks = nn.orthogonal(np.random.default_rng(0), (12, 4))

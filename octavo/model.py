@@ -52,6 +52,11 @@ class Model:
         """How many tokens the model was trained to look back on; None for a recurrent one."""
         return getattr(self.config, "context", None)
 
+    @property
+    def longest(self) -> int | None:
+        """How many tokens the model can read at all; None: as many as there is memory for."""
+        return getattr(self.config, "longest", None)
+
     def text_tokenizer(self) -> Tokenizer:
         """The tokenizer, or an error that says how to bring one."""
         if self.tokenizer is None:
@@ -94,7 +99,8 @@ class Model:
         Raises
         ------
         OctavoError
-            If there are no tokens, or one is no id of the vocabulary.
+            If there are no tokens, one is no id of the vocabulary, or there are more of them than
+            a model with learned positions can read (under `jax.jit`: NaN).
 
         Examples
         --------
@@ -107,7 +113,7 @@ class Model:
         tokens = _as_array(tokens)
         self.check(tokens)
         rows = tokens if tokens.ndim == 2 else tokens[None]
-        traced = _traced(tokens)
+        traced, seen = _traced(tokens), 0
         if state is not None and (found := _rows(state)) != rows.shape[0]:
             raise OctavoError(
                 f"a state of {found} rows cannot go on with {rows.shape[0]}; copy it for each row"
@@ -115,7 +121,10 @@ class Model:
         if state is None and traced:
             state = self.init_state(rows.shape[0], max(self.context or 0, rows.shape[1]))
         if isinstance(state, nn.Cache) and not traced and not _traced(state.position):
-            state = with_room(state, int(state.position.max()) + rows.shape[1])
+            seen = int(state.position.max())
+            state = with_room(state, seen + rows.shape[1])
+        if self.longest is not None and not traced:
+            nn.require_positions(seen + rows.shape[1], self.longest)
         logits, state = self.architecture.forward(self.params, self.config, rows, state)
         return (logits if tokens.ndim == 2 else logits[0]), state
 

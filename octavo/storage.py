@@ -45,7 +45,8 @@ def load(
     Parameters
     ----------
     path : str or Path
-        The name of a model that ships with the package, a folder that `save` wrote, a Keras model
+        The name of a model that ships with the package, a folder that `save` wrote or that was
+        published in Hugging Face's layout (Llama, GPT-2, in one `model.safetensors`), a Keras model
         (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of the types `plain`
         and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
         model is reached as ``./name``.
@@ -144,6 +145,9 @@ def _tokenizer(given: str | Path | Tokenizer | None, source: Path) -> Tokenizer 
 
 def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
+
+    Models of published families (`llama`, `gpt2`) are written as they are published: transformers and
+    whatever else reads that layout opens the folder as it is.
 
     Parameters
     ----------

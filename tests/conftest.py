@@ -28,6 +28,13 @@ def _stack(*layers: dict[str, Any]) -> dict[str, Any]:
 RNN, GRU, LSTM = ({"kind": kind, "units": 6} for kind in ("rnn", "gru", "lstm"))
 DENSE = {"kind": "dense", "units": V}
 WIDTHS = {"vocab_size": V, "d_model": 8, "n_layers": 2, "d_ff": 12, "context": 16}
+PUBLISHED_WIDTHS = {
+    "vocab_size": V,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 16,
+}
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("rnn", _stack(RNN, {"kind": "rnn", "units": 4}, DENSE)),
@@ -54,6 +61,27 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {**WIDTHS, "n_heads": 2}),
     "prenorm": ("prenorm", {**WIDTHS, "n_heads": 4}),
     "prenorm-wide": ("prenorm", {**WIDTHS, "n_heads": 3, "d_head": 5}),
+    "llama": ("llama", {**PUBLISHED_WIDTHS, "num_attention_heads": 2}),
+    "llama-tied": (
+        "llama",
+        {
+            **PUBLISHED_WIDTHS,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+            "rope_theta": 100,
+        },
+    ),
+    "llama-wide": (
+        "llama",
+        {**PUBLISHED_WIDTHS, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 6},
+    ),
+    # its text ends where the learned positions do, so there are more of them than the context of the others
+    "gpt2": ("gpt2", {"vocab_size": V, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 48}),
+    "gpt2-narrow": (
+        "gpt2",
+        {"vocab_size": V, "n_embd": 8, "n_layer": 1, "n_head": 4, "n_inner": 12, "n_positions": 48},
+    ),
 }
 """A model type and a config of every architecture, small, with what its fields allow."""
 

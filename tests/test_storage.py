@@ -46,7 +46,10 @@ def test_a_model_comes_back_bit_for_bit(name: str, dtype: Any, tmp_path: Path) -
     ids = [1, 2, 3, 4]
     np.testing.assert_array_equal(loaded.forward(ids)[0], model.forward(ids)[0])
     octavo.save(loaded, tmp_path / "again")
-    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+    files = sorted(path.name for path in (tmp_path / "model").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    for file in files:
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
 
 
@@ -201,7 +204,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return copy
 
 
-folders = st.sampled_from(["mixed", "plain", "prenorm-wide"])
+folders = st.sampled_from(["mixed", "plain", "prenorm-wide", "llama-tied", "gpt2"])
 CONFIG_TEXTS = {
     name: json.dumps({"model_type": model_type, **options}) for name, (model_type, options) in CONFIGS.items()
 }

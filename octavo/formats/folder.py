@@ -1,7 +1,9 @@
-"""Octavo's own model folder: `config.json`, `model.safetensors` and `tokenizer.json`.
+"""A model folder: `config.json`, `model.safetensors` and `tokenizer.json`.
 
-The arrays stand in the file under the architecture's names. Half-precision arrays are widened to
-float32 when they are read, because NumPy computes in it many times faster.
+The arrays stand in the file under the architecture's names. An architecture with a published layout
+(it has `PUBLISHED`) is written in that layout, with a `tokenizer_config.json`, so that transformers and
+its kin open the folder, and is read from it; cut into several files it is not read. Half-precision arrays
+are widened to float32 when they are read, because NumPy computes in it many times faster.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # of safetensors, as NumPy reads them
 LARGEST_CONFIG = 2**20  # bytes
 
@@ -36,12 +40,22 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
     model_type = description.pop("model_type", None)
     if not isinstance(model_type, str):
         raise OctavoError(f"{folder / CONFIG} names no model_type; is this a model folder?")
+    module = models.architecture(model_type)
+    sizes = [field.name for field in fields(module.Config) if type(field.default) is int]
+    if untold := [name for name in sizes if name not in description | options]:
+        raise OctavoError(
+            f"{folder / CONFIG} does not tell {', '.join(untold)}; add it, or give it: {untold[0]}=..."
+        )
     config = models.complete(model_type, description, options)
-    return model_type, config, read_safetensors(folder / WEIGHTS)
+    arrays = read_safetensors(folder / WEIGHTS, getattr(module, "BUFFERS", ()))
+    try:
+        return model_type, config, getattr(module, "from_published", _as_they_are)(arrays, config)
+    except OctavoError as error:
+        raise OctavoError(f"{folder / WEIGHTS}: {error}") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A JSON object from a file."""
+    """What a `config.json` tells of a model: its type and the fields of its config."""
     try:
         if path.stat().st_size > LARGEST_CONFIG:
             raise OctavoError(f"{path} is larger than any config ({LARGEST_CONFIG:,} bytes)")
@@ -56,11 +70,14 @@ def read_config(path: Path) -> dict[str, Any]:
         raise OctavoError(f"{path} is not readable as JSON: {error}") from None
     if not isinstance(description, dict):
         raise OctavoError(f"{path} holds no JSON object")
-    return description
+    try:
+        return models.told(description)
+    except OctavoError as error:
+        raise OctavoError(f"{path}: {error}") from None
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
-    """The arrays of a safetensors file, of the floating-point dtypes."""
+def read_safetensors(path: Path, without: tuple[str, ...] = ()) -> dict[str, Array]:
+    """The arrays of a safetensors file, of the floating-point dtypes, but those whose names end so."""
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -71,6 +88,8 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
     arrays = {}
     for name, tensor in tensors:
+        if name.endswith(without):
+            continue
         if tensor["dtype"] not in DTYPES:
             raise OctavoError(
                 f"{path}: {printable(name)} holds {tensor['dtype']}, not floating-point numbers"
@@ -96,7 +115,7 @@ def write(
 ) -> None:
     """Write a new model folder, beside its place, then rename: it appears whole or not at all.
 
-    `extras` are further files, as texts by name.
+    `description` is what `octavo.models.describe` gives; `extras` are further files, as texts by name.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -109,16 +128,18 @@ def write(
     except OSError as error:
         raise OctavoError(f"cannot write {folder}: {error.strerror}") from None
     try:
-        text = json.dumps(description, indent=2, ensure_ascii=False)
-        (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
-        save_file({name: np.ascontiguousarray(array) for name, array in params.items()}, partial / WEIGHTS)
-        (partial / WEIGHTS).chmod(
-            (partial / CONFIG).stat().st_mode
-        )  # the library leaves it to its owner alone
         if tokenizer is not None:
             tokenizer.save(partial / TOKENIZER)
-        for name, content in extras.items():
+        module = models.ARCHITECTURES.get(description.get("model_type", ""))
+        if hasattr(module, "PUBLISHED"):
+            description, params, wrapper = _published(description, params, partial / TOKENIZER)
+            extras = {**extras, **({TOKENIZER_CONFIG: wrapper} if tokenizer is not None else {})}
+        for name, content in {CONFIG: _json(description), **extras}.items():
             (partial / name).write_text(content, encoding="utf-8")
+        arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
+        save_file(arrays, partial / WEIGHTS, metadata={"format": "pt"})  # transformers 4 asks for it
+        mode = (partial / CONFIG).stat().st_mode
+        (partial / WEIGHTS).chmod(mode)  # the library leaves it to its owner alone
         if folder.is_dir():  # an empty one, or refuse_existing had objected
             folder.rmdir()
         os.replace(partial, folder)
@@ -126,6 +147,44 @@ def write(
         raise OctavoError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _published(
+    description: dict[str, Any], params: dict[str, Array], tokenizer: Path
+) -> tuple[dict[str, Any], dict[str, Array], str]:
+    """The description and the parameters as they are published, and how transformers reads the tokenizer."""
+    model_type = description["model_type"]
+    module = models.architecture(model_type)
+    config = models.configure(model_type, {n: v for n, v in description.items() if n != "model_type"})
+    special = _special_tokens(tokenizer) if tokenizer.is_file() else {}
+    dtype = np.result_type(*params.values()).name
+    description = models.published.describe(description, module.PUBLISHED, dtype, special)
+    wrapper: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # what tokenizer.json says, and nothing of its own
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": config.context,
+    }
+    contents = {id: content for content, id in special.items()}
+    for name in ("bos_token", "eos_token"):
+        ids = description[f"{name}_id"]
+        first = next(iter(ids), None) if isinstance(ids, tuple) else ids
+        if first in contents:
+            wrapper[name] = contents[first]
+    return description, getattr(module, "to_published", _as_they_are)(params, config), _json(wrapper)
+
+
+def _special_tokens(tokenizer: Path) -> dict[str, int]:
+    """The ids of the tokens of a `tokenizer.json` that no text is encoded to, by what stands for them."""
+    added = json.loads(tokenizer.read_bytes())["added_tokens"]
+    return {token["content"]: token["id"] for token in added if token["special"]}
+
+
+def _as_they_are(params: dict[str, Array], config: Any) -> dict[str, Array]:
+    return params
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def refuse_existing(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The architectures: one file each, found by the model type that a config names.
 
 An architecture is a module, no class, that gives `Config`, `shapes`, `initial`, `init_state`, `forward`
-and `FIXED` (parameters that are stored and never trained); docs/design.md states the contract.
+and `FIXED` (parameters that are stored and never trained), and more where its layout is published;
+docs/design.md states the contract.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.checks import SHOWN, printable
 from octavo.errors import OctavoError
-from octavo.models import plain, prenorm, recurrent
+from octavo.models import gpt2, llama, plain, prenorm, published, recurrent
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -25,7 +26,12 @@ ARCHITECTURES: dict[str, ModuleType] = {
     "lstm": recurrent,
     "plain": plain,
     "prenorm": prenorm,
+    "llama": llama,
+    "gpt2": gpt2,
 }
+
+CONTEXT = ("context", "max_position_embeddings", "n_positions")
+"""The fields in which configs hold the length that a model is trained on."""
 
 
 def architecture(model_type: str) -> ModuleType:
@@ -44,8 +50,7 @@ def architecture(model_type: str) -> ModuleType:
 
 def configure(model_type: str, options: dict[str, Any]) -> Any:
     """The config of a model type from its fields as `config.json` holds them."""
-    config_class = architecture(model_type).Config
-    known = [field.name for field in fields(config_class)]
+    config_class, known = architecture(model_type).Config, _fields(model_type)
     if unknown := sorted(set(options) - set(known)):
         names = ", ".join(map(printable, unknown[:SHOWN]))
         raise OctavoError(f"{model_type} has no option {names}; it has {', '.join(known)}")
@@ -65,12 +70,16 @@ def complete(model_type: str, told: dict[str, Any], options: dict[str, Any]) -> 
 
 
 def design(model_type: str, vocab_size: int, **sizes: Any) -> Any:
-    """A config for a new model; what `sizes` leaves out has the course's size.
+    """A config for a new model; what `sizes` leaves out has the course's size, or that of a small model.
+
+    `context`, the length it is to be trained on, goes to the field that the family has for it.
 
     Examples
     --------
     >>> design("gru", 44).layers[0].units
     512
+    >>> design("gpt2", 44, context=64).n_positions
+    64
     """
     if architecture(model_type) is recurrent:
         sizes = {"units": (128, 64)} | sizes if model_type == "rnn" else sizes
@@ -78,6 +87,11 @@ def design(model_type: str, vocab_size: int, **sizes: Any) -> Any:
         if unknown := sorted(set(sizes) - set(allowed)):
             raise OctavoError(f"{model_type} has no size {', '.join(unknown)}; it has {', '.join(allowed)}")
         return recurrent.design(model_type, vocab_size, **sizes)
+    if "context" in sizes:
+        own = next(name for name in CONTEXT if name in _fields(model_type))
+        if own != "context" and own in sizes:
+            raise OctavoError(f"{own} is the context; say one of them")
+        sizes[own] = sizes.pop("context")
     return configure(model_type, {"vocab_size": vocab_size, **sizes})
 
 
@@ -88,5 +102,19 @@ def initial_params(model_type: str, config: Any, rng: Generator) -> dict[str, Ar
 
 
 def describe(model_type: str, config: Any) -> dict[str, Any]:
-    """What `config.json` holds."""
+    """What `config.json` tells of a model; that of a published family says more, for others to read."""
     return {"model_type": model_type, **asdict(config)}
+
+
+def told(description: dict[str, Any]) -> dict[str, Any]:
+    """What `describe` would say, from a `config.json` that may say more; see `octavo.models.published`."""
+    model_type = description.get("model_type")
+    module = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
+    fixed = getattr(module, "PUBLISHED", None)
+    if fixed is None:
+        return description
+    return {"model_type": model_type} | published.own_fields(description, _fields(str(model_type)), fixed)
+
+
+def _fields(model_type: str) -> list[str]:
+    return [field.name for field in fields(architecture(model_type).Config)]

@@ -44,6 +44,19 @@ def test_a_folder_holds_three_files_that_others_can_read(saved: Path) -> None:
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_published_family_has_a_fourth_file(name: str, tmp_path: Path) -> None:
+    octavo.save(build(name), tmp_path / "model")
+    three = ["config.json", "model.safetensors", "tokenizer.json"]
+    found = sorted(p.name for p in (tmp_path / "model").iterdir())
+    assert found == [*three, "tokenizer_config.json"]
+    config = build(name).config
+    description = octavo.models.describe(name, config)
+    assert (
+        folder.read_config(tmp_path / "model" / "config.json") == description
+    )  # and nothing of what is beside
+
+
 def test_extras_are_written_as_they_are(tmp_path: Path) -> None:
     folder.write(tmp_path / "new" / "er", {"a": "é"}, {"w": np.zeros(2)}, None, {"notes.txt": "one\n"})
     assert (tmp_path / "new/er/notes.txt").read_text() == "one\n"
@@ -99,7 +112,7 @@ def test_a_full_disk_under_the_weights_is_an_octavo_error(
 ) -> None:
     from safetensors import SafetensorError
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.numpy.save_file", full)
@@ -181,6 +194,14 @@ def edit(saved: Path, **changes: Any) -> None:
 def test_a_config_that_does_not_fit_is_refused(changes: dict[str, Any], named: str, saved: Path) -> None:
     edit(saved, **changes)
     assert named in refusal(saved)
+
+
+def test_a_size_that_the_config_leaves_out_is_asked_for(saved: Path) -> None:
+    description = json.loads((saved / "config.json").read_text())
+    del description["n_heads"]  # which no weight tells, and whose default is another model's
+    (saved / "config.json").write_text(json.dumps(description))
+    assert "config.json does not tell n_heads; add it, or give it: n_heads=..." in refusal(saved)
+    assert octavo.load(saved, n_heads=2).config == build("plain").config
 
 
 def test_a_hostile_config_allocates_nothing(saved: Path, peak_memory: Callable[..., int]) -> None:

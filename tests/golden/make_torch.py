@@ -19,6 +19,8 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 HERE = Path(__file__).parent
 V, D, FF, LAYERS, HEADS = 11, 8, 12, 2, 2
 HEAD, PRE_HEADS = 3, 3  # the heads of prenorm together are wider than the model
+LLAMA_HEADS, GROUPS, WIDTH = 4, 2, 6  # heads, those of keys and values, and the width of one
+CONTEXT = 16  # positions that gpt2 learns
 STEPS, LR, DECAY, CLIP = 3, 0.01, 0.1, 0.05
 
 Weights = dict[str, torch.Tensor]
@@ -68,6 +70,53 @@ def prenorm(w: Weights, ids: torch.Tensor) -> torch.Tensor:
     return x @ w["W_E"].T
 
 
+def turned(x: torch.Tensor) -> torch.Tensor:
+    """Rotary positions on [B, T, H, K], each pair of columns as one complex number."""
+    half = x.shape[-1] // 2
+    rates = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(x.shape[1], dtype=torch.float64)[:, None, None] * rates
+    z = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([z.real, z.imag], -1)
+
+
+def llama(w: Weights, ids: torch.Tensor) -> torch.Tensor:
+    """Llama with grouped heads, each group's keys and values repeated."""
+    batch, time = ids.shape
+    x = F.embedding(ids, w["model.embed_tokens.weight"])
+    for i in range(LAYERS):
+        layer = f"model.layers.{i}."
+        h = F.rms_norm(x, (D,), w[layer + "input_layernorm.weight"], 1e-6)
+        q, k, v = (
+            F.linear(h, w[f"{layer}self_attn.{n}_proj.weight"]).view(batch, time, -1, WIDTH) for n in "qkv"
+        )
+        k, v = (a.repeat_interleave(LLAMA_HEADS // GROUPS, 2) for a in (turned(k), v))
+        q, k, v = (a.transpose(1, 2) for a in (turned(q), k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + F.linear(mixed, w[layer + "self_attn.o_proj.weight"])
+        h = F.rms_norm(x, (D,), w[layer + "post_attention_layernorm.weight"], 1e-6)
+        hidden = F.silu(F.linear(h, w[layer + "mlp.gate_proj.weight"]))
+        hidden = hidden * F.linear(h, w[layer + "mlp.up_proj.weight"])
+        x = x + F.linear(hidden, w[layer + "mlp.down_proj.weight"])
+    return F.linear(F.rms_norm(x, (D,), w["model.norm.weight"], 1e-6), w["lm_head.weight"])
+
+
+def gpt2(w: Weights, ids: torch.Tensor) -> torch.Tensor:
+    """GPT-2, its matrices (out, in)."""
+    batch, time = ids.shape
+    x = F.embedding(ids, w["wte.weight"]) + w["wpe.weight"][:time]
+    for i in range(LAYERS):
+        p = {n.removeprefix(f"h.{i}."): a for n, a in w.items() if n.startswith(f"h.{i}.")}
+        h = F.layer_norm(x, (D,), p["ln_1.weight"], p["ln_1.bias"], 1e-5)
+        joined = F.linear(h, p["attn.c_attn.weight"], p["attn.c_attn.bias"])
+        q, k, v = (a.view(batch, time, HEADS, -1).transpose(1, 2) for a in joined.split(D, -1))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + F.linear(mixed, p["attn.c_proj.weight"], p["attn.c_proj.bias"])
+        h = F.layer_norm(x, (D,), p["ln_2.weight"], p["ln_2.bias"], 1e-5)
+        hidden = F.gelu(F.linear(h, p["mlp.c_fc.weight"], p["mlp.c_fc.bias"]), approximate="tanh")
+        x = x + F.linear(hidden, p["mlp.c_proj.weight"], p["mlp.c_proj.bias"])
+    return F.linear(F.layer_norm(x, (D,), w["ln_f.weight"], w["ln_f.bias"], 1e-5), w["wte.weight"])
+
+
 def plain_weights(draw: Callable[..., torch.Tensor]) -> Weights:
     """Random weights in the archive's layout, without the frequencies."""
     w = {"word_embedding.weight": draw(V, D)}
@@ -88,6 +137,35 @@ def prenorm_weights(draw: Callable[..., torch.Tensor]) -> Weights:
         w |= {b + "W_O": draw(PRE_HEADS * HEAD, D), b + "W_1": draw(D, FF), b + "b_1": draw(FF)}
         w |= {b + "W_2": draw(FF, D), b + "b_2": draw(D)}
     return w
+
+
+def llama_weights(draw: Callable[..., torch.Tensor]) -> Weights:
+    """Random weights under their published names."""
+    w = {"model.embed_tokens.weight": draw(V, D)}
+    for i in range(LAYERS):
+        attention, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
+        w[f"model.layers.{i}.input_layernorm.weight"] = 1 + draw(D)
+        w[attention + "q_proj.weight"] = draw(LLAMA_HEADS * WIDTH, D)
+        w |= {attention + n: draw(GROUPS * WIDTH, D) for n in ("k_proj.weight", "v_proj.weight")}
+        w[attention + "o_proj.weight"] = draw(D, LLAMA_HEADS * WIDTH)
+        w[f"model.layers.{i}.post_attention_layernorm.weight"] = 1 + draw(D)
+        w |= {mlp + n: draw(FF, D) for n in ("gate_proj.weight", "up_proj.weight")}
+        w[mlp + "down_proj.weight"] = draw(D, FF)
+    return w | {"model.norm.weight": 1 + draw(D), "lm_head.weight": draw(V, D)}
+
+
+def gpt2_weights(draw: Callable[..., torch.Tensor]) -> Weights:
+    """Random weights under the names of the first published checkpoint, laid out (out, in)."""
+    w = {"wte.weight": draw(V, D), "wpe.weight": draw(CONTEXT, D)}
+    for i in range(LAYERS):
+        b = f"h.{i}."
+        w |= {b + "ln_1.weight": 1 + draw(D), b + "ln_1.bias": draw(D)}
+        w |= {b + "attn.c_attn.weight": draw(3 * D, D), b + "attn.c_attn.bias": draw(3 * D)}
+        w |= {b + "attn.c_proj.weight": draw(D, D), b + "attn.c_proj.bias": draw(D)}
+        w |= {b + "ln_2.weight": 1 + draw(D), b + "ln_2.bias": draw(D)}
+        w |= {b + "mlp.c_fc.weight": draw(FF, D), b + "mlp.c_fc.bias": draw(FF)}
+        w |= {b + "mlp.c_proj.weight": draw(D, FF), b + "mlp.c_proj.bias": draw(D)}
+    return w | {"ln_f.weight": 1 + draw(D), "ln_f.bias": draw(D)}
 
 
 def stack(kind: str, draw: Callable[..., torch.Tensor]) -> tuple[Weights, Forward]:
@@ -194,6 +272,8 @@ def main() -> None:
         "plain": (plain_weights(draw), plain),
         "prenorm": (prenorm_weights(draw), prenorm),
         **{kind: stack(kind, draw) for kind in ("rnn", "gru", "gru_before", "lstm")},
+        "llama": (llama_weights(draw), llama),  # below the others, which keep the numbers they have
+        "gpt2": (gpt2_weights(draw), gpt2),
     }
     frequencies = {"position_embedding.inv_freq": 10000.0 ** (-np.arange(0, D, 2) / D)}
     for name, (weights, forward) in models.items():

@@ -16,7 +16,9 @@ from octavo.model import Model, with_room
 from ..conftest import CONFIGS, V, build
 
 every = pytest.mark.parametrize("name", CONFIGS)
-transformers = pytest.mark.parametrize("name", [n for n in CONFIGS if n.startswith(("plain", "prenorm"))])
+transformers = pytest.mark.parametrize(
+    "name", [name for name, (kind, _) in CONFIGS.items() if models.architecture(kind) is not models.recurrent]
+)
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
 
 
@@ -70,6 +72,23 @@ def test_a_config_comes_back_from_its_description(name: str) -> None:
     assert models.configure(model.model_type, description) == model.config
 
 
+SMOLLM2_135M = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+TINYLLAMA_1B = {
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 22,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+}
+
+
 @pytest.mark.parametrize(
     ("model_type", "vocab_size", "sizes", "count"),
     [
@@ -79,6 +98,9 @@ def test_a_config_comes_back_from_its_description(name: str) -> None:
         ("gru", 10, {"units": (4,), "embedding": 3}, 30 + 3 * (3 * 4 + 4 * 4 + 4 + 4) + 50),
         ("plain", 1024, {}, 1024 * 512 + 4 * (4 * 512 * 512 + 2 * 512 * 2048) + 1024 * 512 + 1024),
         ("prenorm", 50, {"d_model": 8, "n_heads": 2, "d_ff": 6, "n_layers": 1}, 400 + 256 + 48 + 6 + 48 + 8),
+        ("gpt2", 50257, {"n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}, 124_439_808),
+        ("llama", 49152, SMOLLM2_135M, 134_515_008),
+        ("llama", 32000, TINYLLAMA_1B, 1_100_048_384),
     ],
 )
 def test_parameter_counts(model_type: str, vocab_size: int, sizes: dict[str, Any], count: int) -> None:
@@ -237,8 +259,9 @@ def test_an_early_token_is_remembered(name: str) -> None:
 
 @transformers
 def test_a_state_grows_past_the_context(name: str) -> None:
-    model, ids = build(name), draw_ids(40)  # the context is 16
-    logits, state = model.forward(ids[:10], model.init_state(1))
+    model, ids = build(name), draw_ids(40)  # the context is 16, or of learned positions 48
+    assert model.init_state(1).room == model.context
+    logits, state = model.forward(ids[:10], model.init_state(1, 16))
     assert state.room == 16
     rest, state = model.forward(ids[10:], state)
     assert state.room == 40

@@ -16,7 +16,19 @@ from octavo.recipe import Recipe
 from ..conftest import GOLDEN, golden
 
 HEADS = {"plain": {"n_heads": 2, "context": 16}, "prenorm": {"context": 16}}
-NAMES = ["rnn", "gru", "gru_before", "lstm", "plain", "prenorm"]
+SIZES = {
+    "llama": {
+        "vocab_size": 11,
+        "hidden_size": 8,
+        "intermediate_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 6,
+    },
+    "gpt2": {"vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 16},
+}
+NAMES = ["rnn", "gru", "gru_before", "lstm", "plain", "prenorm", "llama", "gpt2"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -36,6 +48,8 @@ def model_of(name: str) -> Model:
     if name in HEADS:
         model_type, config, params = npz.read(GOLDEN / f"torch_{name}.npz", **HEADS[name])
         return Model(model_type, config, params)
+    if name in SIZES:
+        return Model(name, models.configure(name, SIZES[name]), golden(f"torch_{name}"))
     kind = name.split("_")[0]
     layers = [{"kind": kind, "units": u, "reset_after": name == "gru"} for u in (5, 4)]
     config = models.configure(kind, {"vocab_size": 11, "layers": [*layers, {"kind": "dense", "units": 11}]})
@@ -75,7 +89,7 @@ def test_the_loss_and_every_gradient_are_those_of_torch(name: str) -> None:
         np.testing.assert_allclose(gradient, torch_s[parameter], rtol=1e-4, atol=2e-6, err_msg=parameter)
 
 
-@pytest.mark.parametrize("name", ["rnn", "plain", "prenorm"])  # compiling takes seconds
+@pytest.mark.parametrize("name", ["rnn", "plain", "prenorm", "llama", "gpt2"])  # compiling takes seconds
 def test_three_steps_of_training_are_those_of_torch(name: str) -> None:
     model, expected = model_of(name), golden(f"torch_{name}_expected")
     recipe = Recipe(steps=3, dropout=0, lr=0.01, weight_decay=0.1, clip=0.05)
@@ -92,7 +106,12 @@ def test_three_steps_of_training_are_those_of_torch(name: str) -> None:
     for parameter, value in params.items():
         moved = np.abs(torch_s[parameter] - model.params[parameter]).max()
         assert moved > 0.01, parameter  # the bound below means something
-        np.testing.assert_allclose(value, torch_s[parameter], atol=3e-4, err_msg=parameter)
+        value, other = np.array(value), torch_s[parameter].copy()
+        if parameter.endswith(
+            "c_attn.bias"
+        ):  # softmax does not see that of the keys, which moves by rounding
+            value[8:16] = other[8:16] = 0
+        np.testing.assert_allclose(value, other, atol=3e-4, err_msg=parameter)
 
 
 def test_the_golden_files_are_small() -> None:

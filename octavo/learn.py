@@ -1,56 +1,35 @@
-"""What one training step is, and a run of them, with JAX.
+"""What one training step is, and how a model is measured on held-out text, with JAX.
 
-The objective is the mean cross-entropy of the next token over windows of text. Each step draws a batch
-of random windows (a pure function of the seed and the step) and takes one step of AdamW (Loshchilov and
-Hutter 2019) on gradients clipped to a global norm (Pascanu et al. 2013). The learning rate warms up
-linearly and decays along half a cosine, both as shares of the budget, be that a number of steps, of
-epochs or of minutes. Dropout (Srivastava et al. 2014) sits on the taps of the architectures, which know
-nothing of it; in recurrent layers it is joined by DropConnect on the recurrent matrix, without which they
-overfit a novel within minutes.
+The objective is the mean cross-entropy of the next token over windows of text, its gradient clipped to a
+global norm (Pascanu et al. 2013). Dropout (Srivastava et al. 2014) sits on the taps of the
+architectures, which know nothing of it; in recurrent layers it is joined by DropConnect on the recurrent
+matrix, without which they overfit a novel within minutes. A step is one jitted function over a mesh of
+devices (`octavo.mesh`), and a pure function of parameters, optimizer state and the step's number.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from octavo import data, nn
-from octavo.errors import OctavoError
+from octavo import batches, mesh, nn, optimizer
+from octavo.batches import HeldOut
 from octavo.model import Model
 from octavo.nn import Array
-from octavo.recipe import Recipe, Report
+from octavo.recipe import Recipe
 
-EVALUATIONS = 20  # times the held-out text is read during a run
-VALIDATION_TOKENS = 2**14  # of it, evenly spaced, at each of them
 VALIDATION_BATCH = 32  # windows
 DROPPED = {"embedding", "attention", "mlp", "rnn", "gru", "lstm"}  # the taps that dropout sits on
 
 
-class DivergedError(OctavoError):
-    """The loss stopped being a number."""
+class State(NamedTuple):
+    """What learning changes: the parameters, and the memory of the optimizer."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is no longer a number at step {step}; try a lower learning rate")
-
-
-def learning_rate(progress: float, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine to zero, at `progress` in [0, 1].
-
-    Examples
-    --------
-    >>> recipe = Recipe(steps=100, lr=1.0, warmup=0.1)
-    >>> [round(learning_rate(x, recipe), 3) for x in (0.05, 0.1, 0.55, 1.0)]
-    [0.5, 1.0, 0.5, 0.0]
-    """
-    if progress < recipe.warmup:
-        return recipe.lr * progress / recipe.warmup
-    decay = min((progress - recipe.warmup) / (1 - recipe.warmup + 1e-12), 1)
-    return recipe.lr * 0.5 * (1 + math.cos(math.pi * decay))
+    params: dict[str, Array]
+    memory: Any
 
 
 def dropout(rate: float, key: Array) -> nn.Tap:
@@ -82,120 +61,160 @@ def drop_weights(params: dict[str, Array], rate: float, key: Array) -> dict[str,
     return {name: drop(name, weight, k) for (name, weight), k in zip(params.items(), keys, strict=True)}
 
 
-def cross_entropy(model: Model, params: nn.Params, windows: Array, tap: nn.Tap | None = None) -> Array:
-    """Mean nats per token of windows [B, T + 1], from an empty memory."""
+def surprise(model: Model, params: nn.Params, windows: Array, tap: nn.Tap | None = None) -> Array:
+    """Nats of each next token of windows [B, T + 1], from an empty memory -> [B, T], in float32."""
     import jax.numpy as jnp
 
     p = nn.View(params, observe=tap)
     logits, _ = model.architecture.forward(p, model.config, windows[:, :-1])  # [B, T, V]
-    nats = -nn.log_softmax(logits)
-    return jnp.mean(jnp.take_along_axis(nats, windows[:, 1:, None], axis=-1))
+    nats = -nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    return jnp.take_along_axis(nats, windows[:, 1:, None], axis=-1)[..., 0]
 
 
-def make_step(model: Model, recipe: Recipe) -> tuple[Any, Callable[..., Any]]:
-    """The optimizer's first state and the jitted ``step(params, state, fixed, windows, count, lr)``.
+class Learner:
+    """A model's training step and its measure, compiled for a recipe and a mesh.
 
-    The optimizer's state alone is donated: an interrupt finds the parameters of the step before whole.
+    Parameters
+    ----------
+    model : Model
+        Its architecture and config; the weights it begins with.
+    recipe : Recipe
+        What a step is.
+    where : jax.sharding.Mesh, optional
+        One device unless said.
     """
-    import jax
-    import jax.numpy as jnp
-    import optax
 
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(recipe.clip),
-        optax.scale_by_adam(b1=0.9, b2=0.99),
-        optax.add_decayed_weights(recipe.weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)),
-    )
+    def __init__(self, model: Model, recipe: Recipe, where: Any = None) -> None:
+        import jax
 
-    def step(
-        params: Any, state: Any, fixed: Any, windows: Array, count: Array, lr: Array
-    ) -> tuple[Any, Any, Array]:
-        key = jax.random.fold_in(jax.random.key(recipe.seed, impl="rbg"), count)  # rbg: cheap on a CPU
+        self.model, self.recipe = model, recipe
+        self.mesh = mesh.make(None) if where is None else where
+        self.optimizer = optimizer.make(recipe)
+        self.whole = mesh.whole(self.mesh)
+        fixed = {name: p for name, p in model.params.items() if name in model.architecture.FIXED}
+        self.fixed = {name: mesh.put(np.asarray(p), self.whole) for name, p in fixed.items()}
+        self._step = jax.jit(self._advance, donate_argnums=0, out_shardings=(self._places(), self.whole))
+        self._measure = jax.jit(self._nats, out_shardings=self.whole)
+
+    def _places(self) -> State:
+        """Where each array of the state lives: an optimizer's is named like the parameter it serves."""
+        import jax
+
+        trained = {n: p for n, p in self.model.params.items() if n not in self.fixed}
+        abstract = {
+            name: jax.ShapeDtypeStruct(p.shape, p.dtype)  # type: ignore[no-untyped-call]
+            for name, p in trained.items()
+        }
+        state = State(abstract, jax.eval_shape(self.optimizer.init, abstract))
+        places: State = jax.tree_util.tree_map_with_path(
+            lambda path, x: mesh.placement(self.mesh, _dotted(path), x.shape), state
+        )
+        return places
+
+    def begin(self, arrays: Callable[[str], Array] | None = None) -> State:
+        """The state before the first step, or the one whose arrays, by name, are given."""
+        import jax
+
+        places = self._places()
+        if arrays is None:
+            params = self.placed({n: np.asarray(self.model.params[n]) for n in places.params})
+            return State(params, jax.jit(self.optimizer.init, out_shardings=places.memory)(params))
+        state: State = jax.tree_util.tree_map_with_path(
+            lambda path, place: mesh.put(arrays(_dotted(path)), place), places
+        )
+        return state
+
+    def placed(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """Parameters of NumPy where those of the state live."""
+        places = self._places().params
+        return {name: mesh.put(p, places[name]) for name, p in params.items()}
+
+    def named(self, state: State) -> dict[str, Array]:
+        """The arrays of a state by name, ``params.layers.0.wq.weight`` say."""
+        import jax
+
+        return {_dotted(path): x for path, x in jax.tree_util.tree_flatten_with_path(state)[0]}
+
+    # ------------------------------------------------------------ a step
+
+    def step(self, state: State, ids: Array, count: int, lr: float) -> tuple[State, Array]:
+        """The state after step `count`, and its loss; the state that is passed in is spent."""
+        windows = self.windows(ids, count)
+        advanced: tuple[State, Array] = self._step(
+            state, self.fixed, windows, np.int32(count), np.float32(lr)
+        )
+        return advanced
+
+    def windows(self, ids: Array, count: int) -> Array:
+        """The windows [A, B, T + 1] of a step: A batches, cut over the devices by their rows."""
+        import jax
+
+        r = self.recipe
+        starts = batches.window_starts(len(ids), r.accumulate * r.batch, r.context, r.seed, count)
+        starts = starts.reshape(r.accumulate, r.batch)
+
+        def read(part: Any) -> Array:
+            return batches.windows(ids, starts[part[:2]], r.context)
+
+        shape = (r.accumulate, r.batch, r.context + 1)
+        return jax.make_array_from_callback(shape, mesh.rows(self.mesh, axis=1), read)
+
+    def _advance(
+        self, state: State, fixed: dict[str, Array], windows: Array, count: Array, lr: Array
+    ) -> tuple[State, Array]:
+        import jax
+        import jax.numpy as jnp
+
+        params, memory = state
+        key = jax.random.fold_in(jax.random.key(self.recipe.seed, impl="rbg"), count)  # rbg: cheap on a CPU
+        learn = jax.value_and_grad(self.loss)
+        if len(windows) == 1:
+            loss, gradients = learn(params, fixed, windows[0], key)
+        else:
+
+            def add(total: Any, batch: Array) -> tuple[Any, None]:
+                i, sums = total
+                found = learn(params, fixed, batch, jax.random.fold_in(key, i))
+                return (i + 1, jax.tree.map(jnp.add, sums, found)), None
+
+            zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+            (_, sums), _ = jax.lax.scan(add, (jnp.int32(0), zero), windows)
+            loss, gradients = jax.tree.map(lambda x: x / len(windows), sums)
+        updates, memory = self.optimizer.update(gradients, memory, params)
+        return State(jax.tree.map(lambda p, u: p - lr * u, params, updates), memory), loss
+
+    def loss(self, params: dict[str, Array], fixed: dict[str, Array], windows: Array, key: Array) -> Array:
+        """Mean nats per token of windows [B, T + 1] under dropout, in the recipe's precision."""
+        import jax
+        import jax.numpy as jnp
+
         key, weight_key = jax.random.split(key)
-        tap = dropout(recipe.dropout, key)
+        params = drop_weights(params, self.recipe.dropout, weight_key)
+        if self.recipe.precision == "bfloat16":
+            params = {name: p.astype(jnp.bfloat16) for name, p in params.items()}
+        return jnp.mean(surprise(self.model, params | fixed, windows, dropout(self.recipe.dropout, key)))
 
-        def loss_of(params: dict[str, Array]) -> Array:
-            dropped = drop_weights(params, recipe.dropout, weight_key)
-            return cross_entropy(model, dropped | fixed, windows, tap)
+    # ------------------------------------------------------------ a measure
 
-        loss, gradients = jax.value_and_grad(loss_of)(params)
-        updates, state = optimizer.update(gradients, state, params)
-        return jax.tree.map(lambda p, u: p - lr * u, params, updates), state, loss
+    def measure(self, params: dict[str, Array], text: HeldOut, starts: Array | None = None) -> float:
+        """Mean nats per token of a held-out text, or of its windows that begin at `starts`."""
+        starts = text.starts if starts is None else starts
+        ways = self.mesh.shape["data"]
+        size = -(-min(VALIDATION_BATCH, len(text.starts)) // ways) * ways
+        total, count, rows = 0.0, 0, mesh.rows(self.mesh)
+        for windows, counted in text.batches(size, starts):
+            nats = self._measure(params | self.fixed, mesh.put(windows, rows), mesh.put(counted, rows))
+            total, count = total + float(nats), count + int(counted.sum())
+        return total / count
 
-    trained = {name: p for name, p in model.params.items() if name not in model.architecture.FIXED}
-    return optimizer.init(jax.tree.map(jnp.asarray, trained)), jax.jit(step, donate_argnums=1)
+    def _nats(self, params: dict[str, Array], windows: Array, counted: Array) -> Array:
+        import jax.numpy as jnp
 
-
-def run(
-    model: Model, ids: Array, evaluate: Callable[[dict[str, Array]], float] | None, recipe: Recipe
-) -> Iterator[tuple[Report, dict[str, Array]]]:
-    """Train on ids [N], step by step; yields how it stands and the parameters, as JAX arrays."""
-    import jax.numpy as jnp
-
-    started = time.perf_counter()
-    fixed = {name: p for name, p in model.params.items() if name in model.architecture.FIXED}
-    params = {name: jnp.asarray(p) for name, p in model.params.items() if name not in fixed}
-    state, step = make_step(model, recipe)
-    tokens_per_step = recipe.batch * recipe.context
-
-    def spent(steps: float) -> float:
-        return _progress(recipe, steps, tokens_per_step / len(ids), time.perf_counter() - started)
-
-    loss, mean = math.nan, math.nan
-    for count in itertools.count(1):
-        begun = spent(count - 1)
-        rate = learning_rate(min(spent(count - 0.5), 1.0), recipe)
-        windows = data.random_windows(ids, recipe.batch, recipe.context, recipe.seed, count)
-        before = loss
-        params, state, loss = step(params, state, fixed, windows, count, rate)
-        # Reading the loss of the step before lets this one run while the next batch is drawn.
-        mean = _running_mean(mean, float(before))
-        if count > 1 and not math.isfinite(mean):
-            raise DivergedError(count - 1)
-        progress = min(spent(count), 1.0)
-        due = int(progress * EVALUATIONS) > int(begun * EVALUATIONS) or progress == 1
-        if due:
-            mean = _running_mean(mean, float(loss))
-            if not math.isfinite(mean):
-                raise DivergedError(count)
-        val_loss = evaluate(params | fixed) if due and evaluate is not None else None
-        seconds = time.perf_counter() - started
-        report = Report(count, progress, count * tokens_per_step, seconds, mean, val_loss, rate)
-        yield report, params | fixed
-        if progress == 1:
-            return
+        nats = surprise(self.model, params, windows)  # [B, T]
+        return jnp.sum(nats, where=jnp.arange(nats.shape[1]) < counted[:, None])
 
 
-def _progress(recipe: Recipe, steps: float, epochs_per_step: float, seconds: float) -> float:
-    """The share of the budget that is spent."""
-    if recipe.steps is not None:
-        return steps / recipe.steps
-    if recipe.epochs is not None:
-        return steps * epochs_per_step / recipe.epochs
-    return seconds / (60 * float(recipe.minutes or 1))
-
-
-def _running_mean(mean: float, value: float) -> float:
-    if math.isnan(value) and math.isnan(mean):
-        return mean
-    return value if math.isnan(mean) else mean + (value - mean) / 20
-
-
-def validator(model: Model, held_out: Array, context: int) -> Callable[[dict[str, Array]], float] | None:
-    """A function from parameters to nats per token over disjoint windows of the held-out ids, if any."""
+def _dotted(path: Any) -> str:
     import jax
 
-    if len(held_out) < 2:
-        return None
-
-    windows = data.disjoint_windows(held_out, min(context, len(held_out) - 1))
-    keep = max(VALIDATION_TOKENS // context, 1)
-    if len(windows) > keep:
-        windows = windows[np.linspace(0, len(windows) - 1, keep).astype(int)]
-    loss = jax.jit(lambda params, windows: cross_entropy(model, params, windows))
-
-    def evaluate(params: dict[str, Array]) -> float:
-        parts = [windows[at : at + VALIDATION_BATCH] for at in range(0, len(windows), VALIDATION_BATCH)]
-        return float(sum(len(part) * float(loss(params, part)) for part in parts) / len(windows))
-
-    return evaluate
+    return str(jax.tree_util.keystr(path, simple=True, separator="."))

@@ -9,8 +9,10 @@ from typing import Any
 from octavo.checks import is_number, is_whole
 from octavo.errors import OctavoError
 
+OPTIMIZERS = ("adamw", "muon")
+PRECISIONS = ("float32", "bfloat16")
 TINY = 1e-9  # the least that counts as above 0
-WHOLE = {"steps", "context", "batch", "seed"}  # fields of a recipe that count something
+WHOLE = {"steps", "context", "batch", "accumulate", "seed"}  # fields of a recipe that count something
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,11 @@ class Recipe:
     context : int
         Tokens in a window.
     batch : int
-        Windows in a step.
+        Windows in a step, over all devices.
+    accumulate : int
+        Batches whose gradients make one step.
+    optimizer : {"adamw", "muon"}
+        As `octavo.optimizer` describes them.
     lr : float
         The highest learning rate.
     warmup : float
@@ -41,6 +47,8 @@ class Recipe:
         Greatest norm of a gradient.
     validation : float
         Share of the text, at its end, that is held out.
+    precision : {"float32", "bfloat16"}
+        Of activations and gradients; the weights that learn, and the loss, are in float32 always.
     seed : int
         Of the first weights, the windows and the dropout.
     """
@@ -50,12 +58,15 @@ class Recipe:
     minutes: float | None = None
     context: int = 128
     batch: int = 32
+    accumulate: int = 1
+    optimizer: str = "adamw"
     lr: float = 2e-3
     warmup: float = 0.02
     weight_decay: float = 0.1
     dropout: float = 0.1
     clip: float = 1.0
     validation: float = 0.1
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +77,7 @@ class Recipe:
             budgets[0]: (TINY, math.inf),
             "context": (1, 2**24),
             "batch": (1, 2**24),
+            "accumulate": (1, 2**24),
             "lr": (0, math.inf),
             "warmup": (0, 1),
             "weight_decay": (0, math.inf),
@@ -74,6 +86,9 @@ class Recipe:
             "validation": (0, 0.9),
             "seed": (0, 2**63 - 1),
         }
+        for name, choices in {"optimizer": OPTIMIZERS, "precision": PRECISIONS}.items():
+            if getattr(self, name) not in choices:
+                raise OctavoError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
             if not (is_whole if name in WHOLE else is_number)(value):
@@ -82,6 +97,11 @@ class Recipe:
             if not least <= value <= most or math.isinf(value):
                 bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"at least {least:g}"
                 raise OctavoError(f"{name} must be {'above 0' if least == TINY else bounds}, not {value}")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """How many tokens a step learns from."""
+        return self.accumulate * self.batch * self.context
 
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -105,13 +125,7 @@ class Report:
     loss: float  # running mean over the last steps
     val_loss: float | None
     lr: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Learned from, since the start."""
-        return self.tokens / max(self.seconds, 1e-9)
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the budget is spent, at the pace so far."""
-        return self.seconds * (1 - self.progress) / max(self.progress, 1e-9)
+    tokens_per_second: float  # of this process, since its first step was done
+    seconds_left: float  # until the budget is spent, at that pace
+    val_bits_per_byte: float | None = None
+    sample: str | None = None  # what the model writes now

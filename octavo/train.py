@@ -1,67 +1,94 @@
-"""The verb `train`: from a text to a model, its folder and the log of its run.
+"""The verb `train`: from texts to a model, its folder and the log of its run.
 
-What is kept are the weights with the least loss on the held-out end of the text. What a step is stands
-in `octavo.learn`.
+What is kept are the weights with the least loss on the held-out end of the text. What a step is stands in
+`octavo.learn`, how a run goes in `octavo.run`, what it leaves on the disk in `octavo.journal`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from octavo import models
+from octavo import checkpoint, mesh
+from octavo.asked import Asked, plain
+from octavo.batches import HeldOut
 from octavo.errors import OctavoError
 from octavo.formats import folder
-from octavo.learn import DivergedError, run, validator
+from octavo.journal import Journal, is_finished
+from octavo.learn import Learner, State
 from octavo.model import Model
 from octavo.nn import Array
-from octavo.recipe import DEFAULTS, Recipe, Report
+from octavo.recipe import Recipe, Report
+from octavo.run import VALIDATION_TOKENS, DivergedError, Position, run
 from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
-LOG = "training.jsonl"
+SAVE_EVERY = 30.0  # seconds between checkpoints
+SAMPLES, SAMPLE_TOKENS, SAMPLE_PROMPT = 5, 80, 16  # in a run; tokens of each, and of what they go on from
 
 
 def train(
-    text: str,
+    text: str | Sequence[str | Path],
     *,
-    model_type: str = "gru",
-    tokenizer: str | Tokenizer = "char",
+    model_type: str | None = None,
+    tokenizer: str | Tokenizer | None = None,
     sizes: Mapping[str, Any] | None = None,
+    base: Model | str | Path | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
+    mesh_sizes: str | None = None,
     report: Callable[[Report], None] | None = None,
+    samples: bool = False,
+    save_every: float = SAVE_EVERY,
     command: str | None = None,
+    started: float | None = None,
     **recipe: Any,
 ) -> Model:
-    """Train a new model on a text.
+    """Train a model on texts.
 
     Parameters
     ----------
-    text : str
-        The end of it (`validation`, a tenth unless said) is held out.
-    model_type : {"rnn", "gru", "lstm", "plain", "prenorm"}
-        The architecture.
-    tokenizer : str or Tokenizer
+    text : str, or sequence of str or Path
+        The text itself, or a list of what `octavo.data.read_text` reads: files or corpora by name. The
+        end of it (`validation`, a tenth unless said) is held out.
+    model_type : {"rnn", "gru", "lstm", "plain", "prenorm"}, optional
+        The architecture; "gru" unless said.
+    tokenizer : str or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
-        `tokenizer.json`, or a tokenizer.
+        `tokenizer.json`, or a tokenizer; "char" unless said.
     sizes : mapping, optional
         Fields of the architecture's config, ``{"d_model": 128}`` say, or for recurrent models
         `units` (a tuple, one width per layer) and `embedding`. By default the course's.
+    base : Model, str or Path, optional
+        A model whose weights, config and tokenizer the new one begins with.
     out : str or Path, optional
-        A new folder to save the model in, with the log of the run in `training.jsonl`.
+        A new folder to save the model in, with the log of the run in `training.jsonl`, the last
+        weights in `last`, and while the run lasts, its checkpoints.
+    resume : bool
+        Go on from the newest checkpoint in `out`; begin if there is none.
+    mesh_sizes : str, optional
+        Devices to train on, ``"data=2,model=2"``; by default one, or all that the hosts of a run have.
     report : callable, optional
         Called with a `Report` after every step.
+    samples : bool
+        Whether some reports hold what the model writes by then.
+    save_every : float
+        Seconds between checkpoints.
     command : str, optional
         Kept in the log, to tell how the model was made.
+    started : float, optional
+        The reading of `time.perf_counter` from which a budget of minutes counts; by default now.
     **recipe
         Fields of `Recipe`: one of `steps`, `epochs` and `minutes`, and `batch`, `lr` and so on.
 
@@ -69,13 +96,14 @@ def train(
     -------
     Model
         The weights with the least loss on the held-out text, as NumPy arrays. Interrupting the run
-        (Ctrl-C) ends it early and returns, and saves, what there is.
+        (Ctrl-C, or SIGTERM) ends it after the step under way and returns, and saves, what there is.
 
     Raises
     ------
     OctavoError
         If the text is shorter than a window, an option is impossible, the folder exists, JAX is
-        missing, or the loss stops being a number.
+        missing, a checkpoint belongs to another run or cannot be written, or the loss stops being a
+        number or explodes.
 
     Examples
     --------
@@ -88,94 +116,145 @@ def train(
         import optax  # noqa: F401
     except ImportError:
         raise OctavoError("training needs JAX and Optax: pip install jax optax") from None
-    models.architecture(model_type)  # refuses an unknown type
-    settings = _recipe(model_type, recipe)
-    if out is not None:
-        folder.refuse_existing(Path(out))
-    reader = _tokenizer(tokenizer, text)
-    config = models.design(model_type, reader.vocab_size, **_sizes(model_type, sizes or {}, settings))
-    ids, held_out = split(np.asarray(reader.encode(text), np.int32), settings)
-    params = models.initial_params(model_type, config, np.random.default_rng(settings.seed))
-    model = Model(model_type, config, params, reader)
+    started = time.perf_counter() if started is None else started
+    where = Path(out) if out is not None else None
+    asked = Asked(model_type, tokenizer, dict(sizes or {}), base, plain(recipe))
+    newest = checkpoint.latest(where) if resume and where is not None else None
+    kept = checkpoint.Checkpoint(newest) if newest else None
+    if where is not None and kept is None:
+        if resume and is_finished(where):
+            from octavo.storage import load
+
+            return load(where)
+        folder.refuse_existing(where)
+    model, settings, ids = asked.begin(text) if kept is None else asked.go_on(text, kept)
+    learned_from, rest = split(ids, settings)
+    held_out = HeldOut(rest, settings.context, token_lengths(model))
+    learner = Learner(model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else None))
     made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
-    log, best = [json.dumps(made)], math.inf
-    kept = latest = params
-    state: Report | None = None
-    diverged: DivergedError | None = None
-    evaluate = validator(model, held_out, settings.context)
-    try:
-        for state, latest in run(model, ids, evaluate, settings):
-            if evaluate is None:
-                kept = latest
-            elif state.val_loss is not None and state.val_loss < best:
-                best, kept = state.val_loss, latest
-            if state.val_loss is not None or state.step % max(state.step // 100, 1) == 0:  # ever sparser
-                log.append(_line(state))
-            if report is not None:
-                report(state)
-    except KeyboardInterrupt:
-        if state is None:  # nothing was learned, so there is nothing to keep
-            raise
-        with suppress(KeyboardInterrupt):  # impatience costs this evaluation, not the run
-            if evaluate is not None:  # what was learned last may be the best there is
-                val_loss = evaluate(latest)
-                kept = latest if val_loss < best else kept
-                log.append(_line(replace(state, val_loss=val_loss)))
-        log.append(json.dumps({"interrupted": True}))
-    except DivergedError as error:
-        if kept is params:
-            raise
-        diverged = error
-    model = model.with_params({name: np.array(p) for name, p in kept.items()})
-    if out is not None:
-        folder.write(
-            Path(out), models.describe(model_type, config), model.params, reader, {LOG: "\n".join(log) + "\n"}
+    journal = Journal(model, where, made, asked.identity(settings, ids))
+    position = Position() if kept is None else journal.restore(kept)
+    state = learner.begin(None if kept is None else kept.read)
+    begun = started - position.seconds  # earlier parts of the run count too
+    with stop_signals() as stopped:
+        steps = run(
+            learner,
+            state,
+            position,
+            learned_from,
+            held_out,
+            clock=lambda: time.perf_counter() - begun,
+            stopped=stopped,
+            save_every=save_every,
+            save=lambda state, position: journal.save(learner, state, position),
         )
-    if diverged is not None:
-        saved = f"; the best weights before that are in {out}" if out is not None else ""
-        raise OctavoError(f"{diverged}{saved}")
-    return model
+        writers = sample_points() if samples else None
+        try:
+            for now, state in steps:
+                if now.val_loss is not None:
+                    journal.keep(now.val_loss, state.params)
+                if writers is not None and now.val_loss is not None and writers(now.progress):
+                    now = replace(now, sample=write_sample(model, state.params, held_out.ids))
+                journal.note(now)
+                if report is not None and not _goes_on(report, now):
+                    journal.save(learner, state, position)
+                    break
+        except DivergedError as error:
+            raise journal.rescued(error) from None
+        return _end(learner, journal, state, position, held_out, lambda: time.perf_counter() - begun)
 
 
-def _line(state: Report) -> str:
-    """A line of the log; the first step has no loss yet."""
-    return json.dumps({name: None if value != value else value for name, value in asdict(state).items()})
+def _goes_on(report: Callable[[Report], None], now: Report) -> bool:
+    """Report; an interrupt meanwhile stops the run between two steps, where all is whole."""
+    try:
+        report(now)
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
-def _recipe(model_type: str, options: dict[str, Any]) -> Recipe:
-    known = Recipe.__dataclass_fields__
-    if unknown := sorted(set(options) - set(known)):
-        raise OctavoError(f"there is no training option {', '.join(unknown)}; there are {', '.join(known)}")
-    plain = {
-        name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()
+def _end(
+    learner: Learner,
+    journal: Journal,
+    state: State,
+    position: Position,
+    held_out: HeldOut,
+    clock: Callable[[], float],
+) -> Model:
+    """Measure what is kept, on all of the held-out text if the run was not stopped, and save it."""
+    interrupted = position.progress < 1
+    loss = math.nan
+    if held_out.tokens and interrupted:  # what was learned last may be the best there is
+        loss = learner.measure(state.params, held_out, held_out.sample(VALIDATION_TOKENS))
+        journal.keep(loss, state.params)
+        loss = journal.best
+    elif held_out.tokens:
+        loss = learner.measure(learner.placed(journal.kept), held_out)
+    tokens = position.step * learner.recipe.tokens_per_step
+    summary = {
+        "val_loss": loss,
+        "val_bits_per_byte": held_out.bits_per_byte(loss),
+        "loss": position.loss,
+        "steps": position.step,
+        "tokens": tokens,
+        "seconds": clock(),
+        "interrupted": interrupted,
     }
-    return Recipe(**(DEFAULTS[model_type] | plain))
+    return journal.finish({name: mesh.gather(p) for name, p in state.params.items()}, summary)
 
 
-def _tokenizer(spec: str | Tokenizer, text: str) -> Tokenizer:
-    """The tokenizer that `char`, `bpe:N` or a path names; a tokenizer is returned as it is."""
-    from octavo import tokenizers
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM has asked to stop; a second Ctrl-C does not wait for the step under way."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
 
-    if not isinstance(spec, str):
-        return spec
-    if not text:
-        raise OctavoError("there is no text to train on")
-    if spec == "char":
-        return tokenizers.char(text)
-    if spec.startswith("bpe:"):
-        if not spec[4:].isdecimal():
-            raise OctavoError(f"a tokenizer is char, bpe:N (N tokens) or a path, not {spec!r}")
-        return tokenizers.train_bpe(text, int(spec[4:]))
-    return tokenizers.open(spec)
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _sizes(model_type: str, sizes: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """The sizes of the model; a Transformer remembers the context it is trained on."""
-    recurrent = models.architecture(model_type) is models.recurrent
-    for name, instead in {"vocab_size": "tokenizer", "context": "context as an option of its own"}.items():
-        if name in sizes:
-            raise OctavoError(f"{name} is no size to choose; say the {instead}")
-    return dict(sizes) if recurrent else {**sizes, "context": recipe.context}
+def write_sample(model: Model, params: Mapping[str, Array], held_out: Array) -> str | None:
+    """What the model writes now, after the first tokens of the held-out text; None if it cannot."""
+    from octavo.generate import generate
+
+    if len(held_out) < SAMPLE_PROMPT:
+        return None
+    reader = model.text_tokenizer()
+    prompt = reader.decode([int(i) for i in held_out[:SAMPLE_PROMPT]])
+    writer = model.with_params(model.params | {name: mesh.gather(p) for name, p in params.items()})
+    room = (model.context or 2 * SAMPLE_TOKENS) - len(reader.encode(prompt))
+    return prompt + generate(writer, prompt, limit=max(min(SAMPLE_TOKENS, room), 1), seed=0)
+
+
+def sample_points() -> Callable[[float], bool]:
+    """Whether the progress has come to another of the points at which samples are written."""
+    shown = 0
+
+    def due(progress: float) -> bool:
+        nonlocal shown
+        before, shown = shown, int(progress * SAMPLES + 1e-9)
+        return shown > before
+
+    return due
+
+
+def token_lengths(model: Model) -> Array:
+    """The bytes of each token [V]; a model may know ids that its tokenizer has not."""
+    reader = model.text_tokenizer()
+    lengths = np.zeros(model.vocab_size)
+    lengths[: reader.vocab_size] = [len(reader.token_bytes(i)) for i in range(reader.vocab_size)]
+    return lengths
 
 
 def split(ids: Array, recipe: Recipe) -> tuple[Array, Array]:

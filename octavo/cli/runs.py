@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import octavo
 from octavo import storage
 from octavo.errors import OctavoError
-from octavo.train import LOG
+from octavo.journal import LOG
 
 
 class Run(NamedTuple):
@@ -18,6 +18,7 @@ class Run(NamedTuple):
 
     made: dict[str, Any]
     reports: list[dict[str, Any]]
+    summary: dict[str, Any]  # empty while the run lasts, and for logs of earlier versions
 
     @property
     def val_loss(self) -> float | None:
@@ -31,8 +32,9 @@ def read_run(model: str) -> Run:
     path = folder / LOG if folder.is_dir() else folder
     try:
         made, *lines = [_parse(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        # The other kind of line says that the run was interrupted.
-        return Run(dict(made), [_report(line) for line in lines if "step" in line])
+        ends = [dict(line["summary"]) for line in lines if "summary" in line]
+        reports = [_report(line) for line in lines if "step" in line]
+        return Run(dict(made), reports, ends[-1] if ends else {})
     except FileNotFoundError:
         raise OctavoError(f"there is no {path}; a folder that octavo train wrote has one") from None
     except OSError as error:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 import octavo
+from octavo import mesh
 from octavo.cli import loading
-from octavo.cli.printing import clock, console, emit, reachable
+from octavo.cli.printing import emit, reachable
+from octavo.cli.progress import History, TensorBoard, print_summary, watched
 from octavo.cli.runs import read_run
 from octavo.data import read_text
 from octavo.errors import OctavoError
-from octavo.formats.folder import refuse_existing
-from octavo.learn import EVALUATIONS
 from octavo.recipe import DEFAULTS, Recipe, Report
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from octavo.train import SAVE_EVERY
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -32,10 +30,12 @@ octavo train my.txt --out my-model
 
 octavo train a.txt b.txt -m rnn --size units=128,64 --epochs 40 -o my-rnn
 
-octavo train tinyshakespeare -m plain --tokenizer bpe:1024 -o bard2"""
+octavo train tinyshakespeare -m plain --tokenizer bpe:1024 -o bard2
+
+octavo train my.txt --out my-model --resume"""
 
 MINUTES = 5.0  # when no budget is given: long enough to read something, short enough to wait for
-BUDGET, LEARNING = "Budget (one of them)", "Learning"
+BUDGET, LEARNING, LASTING, DEVICES = "Budget (one of them)", "Learning", "Long runs", "Many devices"
 
 
 def default(name: str) -> str:
@@ -45,7 +45,10 @@ def default(name: str) -> str:
     for model_type, own in DEFAULTS.items():
         types.setdefault(own.get(name, general), []).append(model_type)
     commonest = sorted(types.items(), key=lambda item: -len(item[1]))
-    first, *others = [(f"{value:g}", ", ".join(names)) for value, names in commonest]
+    first, *others = [
+        (f"{value:g}" if isinstance(value, int | float) else value, ", ".join(names))
+        for value, names in commonest
+    ]
     exceptions = "; ".join(f"{names}: {value}" for value, names in others)
     return rf"\[default: {first[0]}{f' ({exceptions})' if others else ''}]"
 
@@ -61,20 +64,31 @@ def run(
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="The new model folder.", metavar="FOLDER")],
     model: Annotated[
-        Literal["rnn", "gru", "lstm", "plain", "prenorm"],
+        str | None,
         typer.Option(
-            "--model", "-m", help="rnn, gru, lstm, or a Transformer: plain, prenorm.", metavar="TYPE"
+            "--model",
+            "-m",
+            help="rnn, gru, lstm, or a Transformer: plain, prenorm. \\[default: gru]",
+            metavar="TYPE",
         ),
-    ] = "gru",
+    ] = None,
     tokenizer: Annotated[
-        str, typer.Option(help="char, bpe:N (N byte pairs, trained on the text), or a file.", metavar="SPEC")
-    ] = "char",
+        str | None,
+        typer.Option(
+            help="char, bpe:N (N byte pairs, trained on the text), or a file. \\[default: char]",
+            metavar="SPEC",
+        ),
+    ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(
             help="A size of the model: units=128,64 or d_model=256. Repeatable. \\[default: the course's]",
             metavar="KEY=VALUE",
         ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--from", help="A model to train on: its weights, sizes, tokenizer.", metavar="MODEL"),
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line per evaluation and a last one in summary.")
@@ -92,6 +106,14 @@ def run(
     ] = None,
     batch: Annotated[
         int | None, typer.Option(help=f"Windows in a step. {default('batch')}", rich_help_panel=LEARNING)
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help=f"Batches that make a step. {default('accumulate')}", rich_help_panel=LEARNING),
+    ] = None,
+    optimizer: Annotated[
+        Literal["adamw", "muon"] | None,
+        typer.Option(help=f"adamw or muon. {default('optimizer')}", metavar="NAME", rich_help_panel=LEARNING),
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help=f"Highest learning rate. {default('lr')}", rich_help_panel=LEARNING)
@@ -118,46 +140,137 @@ def run(
             help=f"Share of the text held out, its end. {default('validation')}", rich_help_panel=LEARNING
         ),
     ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(
+            help=f"Of activations. {default('precision')}", metavar="TYPE", rich_help_panel=LEARNING
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help=f"Of all that is random. {default('seed')}", rich_help_panel=LEARNING)
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the checkpoint in --out, if there is one.", rich_help_panel=LASTING
+        ),
+    ] = False,
+    save_every: Annotated[
+        float,
+        typer.Option(help="Time between checkpoints.", metavar="SECONDS", min=0, rich_help_panel=LASTING),
+    ] = SAVE_EVERY,
+    log: Annotated[
+        Literal["tensorboard"] | None,
+        typer.Option(help="Curves in --out: tensorboard.", metavar="KIND", rich_help_panel=LASTING),
+    ] = None,
+    mesh_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--mesh", help="Devices: data=4, or data=2,model=2.", metavar="AXES", rich_help_panel=DEVICES
+        ),
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(help="The first of several processes.", metavar="HOST:PORT", rich_help_panel=DEVICES),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="How many there are.", metavar="N", min=1, rich_help_panel=DEVICES)
+    ] = None,
+    process_id: Annotated[
+        int | None,
+        typer.Option(help="Which one this is, from 0.", metavar="I", min=0, rich_help_panel=DEVICES),
+    ] = None,
 ) -> None:
     """Train a new model on texts; Ctrl-C ends the run and saves it."""
-    budget = given(steps=steps, epochs=epochs, minutes=minutes) or {"minutes": MINUTES}
+    budget = given(steps=steps, epochs=epochs, minutes=minutes)
+    if not budget and not resume:
+        budget = {"minutes": MINUTES}
     recipe = given(
         context=context,
         batch=batch,
+        accumulate=accumulate,
+        optimizer=optimizer,
         lr=lr,
         warmup=warmup,
         weight_decay=weight_decay,
         dropout=dropout,
         clip=clip,
         validation=validation,
+        precision=precision,
         seed=seed,
     )
-    refuse_existing(Path(out))
-    text = read_text(files)
+    if coordinator is not None or mesh.in_cluster():
+        own_stdout()
+    mesh.connect(coordinator, processes, process_id)
     history = History()
-    with watched(history, json) as report:
+    with ExitStack() as stack:
+        watchers = [stack.enter_context(watched(history, json))]
+        if log is not None:
+            board = TensorBoard(Path(out))
+            stack.callback(board.close)
+            watchers.append(board.add)
         trained = octavo.train(
-            text,
+            files,
             model_type=model,
             tokenizer=tokenizer,
             sizes=sizes(size),
+            base=base,
             out=out,
-            report=report,
+            resume=resume,
+            mesh_sizes=mesh_sizes,
+            report=together(watchers) if mesh.leads() else None,
+            samples=not json and sys.stdout.isatty(),
+            save_every=save_every,
             command=shlex.join(["octavo", *sys.argv[1:]]),
+            started=process_start(),
             **budget,
             **recipe,
         )
-    # An interrupt evaluates once more than the reports say.
-    history.val_loss = read_run(reachable(out)).val_loss or history.val_loss
+    if not mesh.leads():
+        return
+    facts = read_run(reachable(out)).summary
     if json:
-        emit(history.summary() | {"out": out, "parameters": trained.count()})
+        emit(facts | {"out": out, "parameters": trained.count()})
     else:
-        _print_summary(trained, history, out, text)
-    if history.interrupted:
+        again = [part for part in sys.argv[1:] if part != "--resume"]
+        print_summary(trained, facts, out, opening(files), shlex.join(["octavo", *again, "--resume"]))
+    if facts["interrupted"]:
         raise typer.Exit(130)
+
+
+def together(watchers: list[Callable[[Report], None]]) -> Callable[[Report], None]:
+    """One report for all of them."""
+
+    def report(now: Report) -> None:
+        for watcher in watchers:
+            watcher(now)
+
+    return report
+
+
+def own_stdout() -> None:
+    """Keep standard output for Python: libraries in C, which greet their peers there, print as errors."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
+
+def process_start() -> float:
+    """The reading of `time.perf_counter` when this process began, where the system tells, else now."""
+    try:
+        after_boot = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - after_boot / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        age = 0.0
+    return time.perf_counter() - age
+
+
+def opening(files: list[str]) -> str:
+    """The first words of the texts: a prompt that the new model can read."""
+    text = read_text(files[:1])[:10_000]
+    first = next((row for row in text.splitlines() if row.strip()), text)
+    return " ".join(first.split()[:3])[:30]
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -173,122 +286,3 @@ def sizes(items: list[str] | None) -> dict[str, Any]:
     if "units" in found and not isinstance(found["units"], tuple):
         found["units"] = (found["units"],)
     return found
-
-
-@dataclass
-class History:
-    """What the reports of a run add up to."""
-
-    last: Report | None = None
-    val_loss: float = math.nan
-
-    def add(self, report: Report) -> bool:
-        """Take in a report; whether it closes one of the stretches after which the run is evaluated."""
-        before = self.last.progress if self.last else 0.0
-        self.last = report
-        if report.val_loss is not None:
-            self.val_loss = min(
-                report.val_loss, self.val_loss if self.val_loss == self.val_loss else math.inf
-            )
-        return int(report.progress * EVALUATIONS) > int(before * EVALUATIONS)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the budget was not spent."""
-        return self.last is None or self.last.progress < 1
-
-    def summary(self) -> dict[str, Any]:
-        """The last line of ``--json``."""
-        last = self.last
-        return {
-            "val_loss": self.val_loss,
-            "loss": last.loss if last else math.nan,
-            "steps": last.step if last else 0,
-            "tokens": last.tokens if last else 0,
-            "seconds": last.seconds if last else 0.0,
-            "interrupted": self.interrupted,
-        }
-
-
-@contextmanager
-def watched(history: History, json: bool) -> Iterator[Callable[[Report], None]]:
-    """A `report` that keeps the history and shows it: JSON lines, a bar on a terminal, lines elsewhere."""
-    if not json and console().is_terminal:
-        with _progress() as progress:
-            bar = progress.add_task("", total=1.0, **_cells(None, history))
-
-            def draw(report: Report) -> None:
-                history.add(report)
-                progress.update(bar, completed=report.progress, **_cells(report, history))
-
-            yield draw
-        return
-
-    def say(report: Report) -> None:
-        if not history.add(report):
-            return
-        with suppress(BrokenPipeError):  # whoever listened has gone; the run goes on, to be saved
-            if json:
-                emit(asdict(report) | {"tokens_per_second": report.tokens_per_second})
-            else:
-                print(line(report), flush=True)
-
-    yield say
-
-
-def line(report: Report) -> str:
-    """An evaluation, where there is no terminal to draw a bar on."""
-    val_loss = "" if report.val_loss is None else f"validation {report.val_loss:.4f}  "
-    return (
-        f"{report.progress:4.0%}  step {report.step:<7,} loss {report.loss:.4f}  {val_loss}"
-        f"{_speed(report)}  {clock(report.seconds_left)} left"
-    )
-
-
-def _progress() -> Progress:
-    """A bar that fits into 80 columns together with what it says."""
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = ("{task.percentage:>3.0f}%", "{task.fields[loss]}", "[green]{task.fields[val_loss]}[/green]")
-    ends = ("[dim]{task.fields[speed]}[/dim]", "{task.fields[left]}")
-    texts = [TextColumn(column) for column in (*columns, *ends)]
-    return Progress(BarColumn(bar_width=None), *texts, console=console(), expand=True, refresh_per_second=5)
-
-
-def _cells(report: Report | None, history: History) -> dict[str, Any]:
-    """What stands beside the bar."""
-    if report is None or math.isnan(report.loss):  # the first step compiles, which takes seconds
-        return {"loss": "compiling", "val_loss": "", "speed": "", "left": ""}
-    val_loss = f"val {history.val_loss:.3f}" if history.val_loss == history.val_loss else ""
-    left = f"{clock(report.seconds_left)} left"
-    return {"loss": f"loss {report.loss:.3f}", "val_loss": val_loss, "speed": _speed(report), "left": left}
-
-
-def _speed(report: Report) -> str:
-    speed = report.tokens_per_second
-    return f"{speed / 1000:.1f}k tokens/s" if speed >= 10_000 else f"{speed:,.0f} tokens/s"
-
-
-def _print_summary(model: octavo.Model, history: History, out: str, text: str) -> None:
-    facts = history.summary()
-    screen = console()
-    if history.interrupted:
-        screen.print(f"stopped after {facts['steps']:,} steps; saved what there is", style="yellow")
-    loss = facts["val_loss"]
-    if loss == loss:
-        screen.print(
-            f"validation loss {loss:.4f} nats per token (perplexity {math.exp(loss):.3f})", style="bold"
-        )
-    screen.print(f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {clock(facts['seconds'])}")
-    screen.print(
-        f"{out}: {model.model_type}, {model.count():,} parameters, vocabulary {model.vocab_size:,}",
-        markup=False,
-    )
-    command = shlex.join(["octavo", "generate", "--model", reachable(out), _opening(text)])
-    screen.print(f"next: {command}", markup=False, soft_wrap=True)
-
-
-def _opening(text: str) -> str:
-    """The first words of the text: a prompt that the new model can read."""
-    first = next((row for row in text.splitlines() if row.strip()), text)
-    return " ".join(first.split()[:3])[:30]

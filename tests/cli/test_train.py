@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,18 @@ import pytest
 from rich.console import Console
 
 import octavo
-from octavo.cli import train
+from octavo.cli import progress, train
 from octavo.recipe import DEFAULTS, Recipe, Report
 
+SUMMARY = {
+    "val_loss": 1.0,
+    "val_bits_per_byte": 1.0,
+    "loss": 1.0,
+    "steps": 1,
+    "tokens": 8,
+    "seconds": 1.0,
+    "interrupted": True,
+}
 SMALL = ["--size", "units=4", "--context", "8", "--batch", "2"]
 
 
@@ -38,11 +48,13 @@ def test_json_reports_and_the_log(start: Any) -> None:
     assert len(reports) == 20
     assert {"step", "loss", "val_loss", "tokens", "seconds", "tokens_per_second"} <= set(reports[0])
     assert {"val_loss", "steps", "tokens", "seconds", "out", "interrupted"} <= set(last)
-    assert last["val_loss"] == min(report["val_loss"] for report in reports)
-    made, *log = [json.loads(line) for line in Path("new/training.jsonl").read_text().splitlines()]
+    assert {"val_bits_per_byte"} <= set(reports[0]) & set(last)
+    assert last["val_loss"] == pytest.approx(min(report["val_loss"] for report in reports), rel=1e-6)
+    made, *log, end = [json.loads(line) for line in Path("new/training.jsonl").read_text().splitlines()]
     assert made["command"].startswith("octavo train shelf/text.txt -o new -m rnn --epochs 0.2")
     assert made["recipe"]["seed"] == 1
     assert "NaN" not in Path("new/training.jsonl").read_text()
+    assert end["summary"].items() <= last.items()
     assert [line["val_loss"] for line in log if line["val_loss"] is not None] == [
         r["val_loss"] for r in reports
     ]
@@ -58,48 +70,73 @@ def test_control_c_saves_what_there_is(start: Any) -> None:
     assert complaints == b""
     assert json.loads(out.splitlines()[-1])["interrupted"] is True
     assert octavo.generate(octavo.load("new"), "It", limit=2)
-    assert json.loads(Path("new/training.jsonl").read_text().splitlines()[-1]) == {"interrupted": True}
+    end = json.loads(Path("new/training.jsonl").read_text().splitlines()[-1])
+    assert end["summary"]["interrupted"] is True
 
 
-def report(step: int, total: int, val_loss: float | None = None) -> Report:
-    return Report(step, step / total, step * 8, step * 0.5, 1.5, val_loss, 1e-3)
+def test_control_c_says_how_to_go_on(start: Any, narrow: Any) -> None:
+    args = ["train", "shelf/text.txt", "-o", "new", "--steps", "4000", "--size", "units=4"]
+    process = start([*args, "--context", "8", "--batch", "2"])
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    lines = out.decode().splitlines()
+    assert any(line.startswith("stopped after") for line in lines)
+    (again,) = [line.removeprefix("go on: ") for line in lines if line.startswith("go on: ")]
+    assert again == shlex.join(["octavo", *args, "--context", "8", "--batch", "2", "--resume"])
+    process = start(shlex.split(again)[1:])
+    out, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    assert not Path("new/checkpoints").exists()
+    assert "4,000 steps" in out.decode()
+
+
+def report(step: int, total: int, val_loss: float | None = None, **more: Any) -> Report:
+    return Report(step, step / total, step * 8, step * 0.5, 1.5, val_loss, 1e-3, 16.0, 3.0, **more)
 
 
 def test_a_line_is_said_per_evaluation_even_without_held_out_text(capsys: Any, narrow: Any) -> None:
-    history = train.History()
-    with train.watched(history, json=False) as say:
+    history = progress.History()
+    with progress.watched(history, json=False) as say:
         for step in range(1, 101):
             say(report(step, 100))
     out = capsys.readouterr().out
     narrow(out)
     assert len(out.splitlines()) == 20
-    assert "validation" not in out
+    assert "val" not in out
     assert not history.interrupted
 
 
 def test_the_history_keeps_the_best() -> None:
-    history = train.History()
+    history = progress.History()
     for step, val_loss in enumerate([3.0, 2.0, None, 2.5], 1):
-        history.add(report(step, 8, val_loss))
-    assert history.summary() == {
-        "val_loss": 2.0,
-        "loss": 1.5,
-        "steps": 4,
-        "tokens": 32,
-        "seconds": 2.0,
-        "interrupted": True,
-    }
+        history.add(report(step, 8, val_loss, val_bits_per_byte=val_loss))
+    assert (history.val_loss, history.bits, history.interrupted) == (2.0, 2.0, True)
 
 
 def test_the_bar_fits_beside_what_it_says(narrow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
-    monkeypatch.setattr(train, "console", lambda: screen)
-    with train.watched(train.History(), json=False) as draw:
-        draw(Report(10, 0.5, 10**9, 36000.0, 10.123, 10.456, 1e-3))
+    monkeypatch.setattr(progress, "console", lambda: screen)
+    with progress.watched(progress.History(), json=False) as draw:
+        sample = "ROMEO:\n\nWhat \x1b[31m say" + "you " * 30
+        draw(Report(10, 0.5, 10**9, 36000.0, 10.123, 10.456, 1e-3, 27777.8, 36000.0, 12.345, sample))
     plain = screen.file.getvalue().replace("\r", "\n")  # type: ignore[attr-defined]
     bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", plain)
     narrow(bare)
-    assert "loss 10.123 val 10.456 27.8k tokens/s 10:00:00 left" in " ".join(bare.split())
+    said = " ".join(bare.split())
+    assert "loss 10.123 val 10.456 12.35 bits/byte 27.8k tok/s 10:00:00 left" in said
+    assert "│ ROMEO: │ What \\x1b[31m sayyou you" in said
+
+
+def test_curves_for_tensorboard(run: Any, narrow: Any) -> None:
+    args = ["train", "shelf/text.txt", "--out", "new", "--steps", "20", *SMALL]
+    run(*args, "--log", "tensorboard")
+    (events,) = Path("new/tensorboard").iterdir()
+    content = events.read_bytes()
+    for name in (b"loss/train", b"loss/validation", b"bits_per_byte/validation", b"learning_rate"):
+        assert content.count(name) >= 18
+    assert octavo.load("new").count()
 
 
 def test_defaults_are_those_of_the_recipe() -> None:
@@ -113,7 +150,7 @@ def test_options_reach_the_verb(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
     def verb(text: str, **options: Any) -> octavo.Model:
         asked.update(options)
         Path(options["out"]).mkdir(exist_ok=True)
-        Path(options["out"], "training.jsonl").write_text("{}\n")
+        Path(options["out"], "training.jsonl").write_text(f"{{}}\n{json.dumps({'summary': SUMMARY})}\n")
         return octavo.load("shelf/gru")
 
     monkeypatch.setattr(octavo, "train", verb)

@@ -1,0 +1,150 @@
+"""What a training run is asked to be: from options to a model, a recipe and the ids of a text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from octavo import data, models
+from octavo.checkpoint import Checkpoint
+from octavo.errors import OctavoError
+from octavo.model import Model
+from octavo.nn import Array
+from octavo.recipe import DEFAULTS, Recipe
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
+
+Begun = tuple[Model, Recipe, Array]
+
+
+@dataclass
+class Asked:
+    """The options of `octavo.train` that say what is trained; what is None was not said."""
+
+    model_type: str | None
+    tokenizer: str | Tokenizer | None
+    sizes: dict[str, Any]
+    base: Model | str | Path | None
+    recipe: dict[str, Any]
+
+    def begin(self, text: str | Sequence[str | Path]) -> Begun:
+        """A new model, its recipe, and the ids of the text."""
+        if self.base is not None:
+            return self._continue(text)
+        model_type = self.model_type or "gru"
+        models.architecture(model_type)  # refuses an unknown type
+        recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
+        text = read(text)
+        reader = tokenizer_of(self.tokenizer or "char", text)
+        config = models.design(model_type, reader.vocab_size, **sizes_of(model_type, self.sizes, recipe))
+        ids = encode(reader, text)
+        params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
+        return Model(model_type, config, params, reader), recipe, ids
+
+    def _continue(self, text: str | Sequence[str | Path]) -> Begun:
+        """The model that is to be trained on, its recipe, and the ids of the text."""
+        from octavo.storage import load
+
+        said = {"model": self.model_type, "tokenizer": self.tokenizer, "size": self.sizes}
+        if given := [name for name, value in said.items() if value]:
+            raise OctavoError(f"a model to begin from has its own {' and '.join(given)}; leave that out")
+        model = self.base if isinstance(self.base, Model) else load(str(self.base))
+        defaults = DEFAULTS[model.model_type]
+        if model.context is not None:
+            defaults = defaults | {"context": min(model.context, Recipe.context)}
+        recipe = Recipe(**(defaults | self.recipe))
+        if model.context is not None and recipe.context > model.context:
+            raise OctavoError(f"the model has a context of {model.context}, and {recipe.context} is more")
+        return model, recipe, encode(model.text_tokenizer(), read(text))
+
+    def go_on(self, text: str | Sequence[str | Path], kept: Checkpoint) -> Begun:
+        """The model, recipe and ids of a checkpoint, if it agrees with all that is said."""
+        from octavo.storage import load
+
+        was, folder = kept.run["asked"], kept.path.parents[1]
+        recipe = Recipe(**kept.run["recipe"])
+        for name, value in self.recipe.items():
+            if value != getattr(recipe, name):
+                raise _other(kept, name, getattr(recipe, name), value)
+        for name, value in self.spelled().items():
+            if value and value != was[name]:
+                raise _other(kept, name, was[name], value)
+        model = load(folder)
+        ids = encode(model.text_tokenizer(), read(text))
+        if digest(ids) != kept.run["text"]:
+            raise OctavoError(f"{kept.path} is of a run on another text; name the files it was begun with")
+        return model, recipe, ids
+
+    def spelled(self) -> dict[str, Any]:
+        """The options beside the recipe, as they are compared later."""
+        return {
+            "model": self.model_type,
+            "tokenizer": self.tokenizer if isinstance(self.tokenizer, str) else None,
+            "size": {name: list(v) if isinstance(v, tuple) else v for name, v in self.sizes.items()},
+            "from": str(self.base) if isinstance(self.base, str | Path) else None,
+        }
+
+    def identity(self, recipe: Recipe, ids: Array) -> dict[str, Any]:
+        """What a checkpoint tells of its run."""
+        return {"asked": self.spelled(), "recipe": asdict(recipe), "text": digest(ids)}
+
+
+def _other(kept: Checkpoint, name: str, was: Any, value: Any) -> OctavoError:
+    return OctavoError(
+        f"{kept.path} is of a run with {name} {was}, not {value}; leave the option out, or begin anew"
+    )
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a recipe, with numbers of NumPy as Python's; unknown ones are refused."""
+    known = Recipe.__dataclass_fields__
+    if unknown := sorted(set(options) - set(known)):
+        raise OctavoError(f"there is no training option {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+
+
+def read(text: str | Sequence[str | Path]) -> str:
+    """The text itself, or what files and corpora by name hold."""
+    return text if isinstance(text, str) else data.read_text(text)
+
+
+def encode(reader: Tokenizer, text: str) -> Array:
+    """The ids of a text."""
+    return np.asarray(reader.encode(text), np.int32)
+
+
+def digest(ids: Array) -> str:
+    """What tells one text from another."""
+    return hashlib.sha256(np.ascontiguousarray(ids).data).hexdigest()
+
+
+def tokenizer_of(spec: str | Tokenizer, text: str) -> Tokenizer:
+    """The tokenizer that `char`, `bpe:N` or a path names; a tokenizer is returned as it is."""
+    from octavo import tokenizers
+
+    if not isinstance(spec, str):
+        return spec
+    if not text:
+        raise OctavoError("there is no text to train on")
+    if spec == "char":
+        return tokenizers.char(text)
+    if spec.startswith("bpe:"):
+        if not spec[4:].isdecimal():
+            raise OctavoError(f"a tokenizer is char, bpe:N (N tokens) or a path, not {spec!r}")
+        return tokenizers.train_bpe(text, int(spec[4:]))
+    return tokenizers.open(spec)
+
+
+def sizes_of(model_type: str, sizes: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The sizes of the model; a Transformer remembers the context it is trained on."""
+    recurrent = models.architecture(model_type) is models.recurrent
+    for name, instead in {"vocab_size": "tokenizer", "context": "context as an option of its own"}.items():
+        if name in sizes:
+            raise OctavoError(f"{name} is no size to choose; say the {instead}")
+    return dict(sizes) if recurrent else {**sizes, "context": recipe.context}

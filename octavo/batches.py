@@ -1,0 +1,91 @@
+"""Which tokens a training step learns from, and which tokens measure it.
+
+A batch is a pure function of the seed and the step, so that any step can be replayed and a run that was
+stopped goes on where it was. Ids may lie on the disk (`numpy.memmap`): only what is asked for is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from octavo.nn import Array
+
+AT_ONCE = 2**22  # ids that are counted at once
+
+
+def window_starts(length: int, batch: int, context: int, seed: int, step: int) -> Array:
+    """Where the windows of a step begin in a text of `length` ids -> [batch].
+
+    Examples
+    --------
+    >>> starts = window_starts(100, batch=2, context=3, seed=0, step=7)
+    >>> starts.shape, bool((starts == window_starts(100, 2, 3, 0, 7)).all())
+    ((2,), True)
+    """
+    return np.random.default_rng((seed, step)).integers(0, length - context, batch)
+
+
+def windows(ids: Array, starts: Array, context: int) -> Array:
+    """The ``context + 1`` ids from each of `starts` [...] on -> int32 [..., context + 1].
+
+    Examples
+    --------
+    >>> windows(np.arange(9), np.array([0, 5]), context=3)
+    array([[0, 1, 2, 3],
+           [5, 6, 7, 8]], dtype=int32)
+    """
+    return np.asarray(ids[starts[..., None] + np.arange(context + 1)], np.int32)
+
+
+class HeldOut:
+    """A text that measures a model, in disjoint windows, each read from an empty memory.
+
+    Parameters
+    ----------
+    ids : array [N]
+        Of its tokens every one but the first is predicted once.
+    context : int
+        Tokens in a window; the last window may be shorter.
+    lengths : array [V]
+        The bytes of each token of the vocabulary.
+
+    Examples
+    --------
+    >>> text = HeldOut(np.arange(6), context=3, lengths=np.ones(6))
+    >>> for windows, counted in text.batches(size=2):
+    ...     print(windows.tolist(), counted.tolist())
+    [[0, 1, 2, 3], [3, 4, 5, 5]] [3, 2]
+    """
+
+    def __init__(self, ids: Array, context: int, lengths: Array) -> None:
+        self.ids, self.context = ids, max(min(context, len(ids) - 1), 1)
+        self.tokens = max(len(ids) - 1, 0)
+        self.starts = np.arange(0, self.tokens, self.context)
+        parts = (ids[at : at + AT_ONCE] for at in range(1, len(ids), AT_ONCE))
+        self.bytes = float(sum(np.bincount(part, minlength=len(lengths)) @ lengths for part in parts))
+
+    def sample(self, tokens: int) -> Array:
+        """Where windows begin that hold about so many tokens, evenly spread; all if there are no more."""
+        keep = max(tokens // self.context, 1)
+        if keep >= len(self.starts):
+            return self.starts
+        return self.starts[np.linspace(0, len(self.starts) - 2, keep).astype(int)]  # the last may be short
+
+    def batches(self, size: int, starts: Array | None = None) -> Iterator[tuple[Array, Array]]:
+        """Windows [size, T + 1], and how many of the T next tokens of each count [size].
+
+        What fills up the last batch counts nothing.
+        """
+        starts = self.starts if starts is None else starts
+        end = len(self.ids) - 1
+        for at in range(0, len(starts), size):
+            batch = starts[at : at + size]
+            batch = np.concatenate([batch, np.full(size - len(batch), end)])
+            where = np.minimum(batch[:, None] + np.arange(self.context + 1), end)
+            yield np.asarray(self.ids[where], np.int32), np.minimum(end - batch, self.context)
+
+    def bits_per_byte(self, loss: float) -> float:
+        """Of a loss in nats per token."""
+        return loss * self.tokens / max(self.bytes, 1.0) / float(np.log(2))

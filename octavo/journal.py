@@ -1,0 +1,173 @@
+"""What a training run leaves on the disk: log, best weights so far, checkpoints, and in the end a model.
+
+    FOLDER/config.json, model.safetensors, tokenizer.json    the weights with the least held-out loss
+    FOLDER/training.jsonl                                    the recipe, reports on the way, the summary
+    FOLDER/last/                                             the last weights, a model folder of its own
+    FOLDER/checkpoints/00000120/                             while the run lasts (`octavo.checkpoint`)
+
+The folder appears with the first checkpoint. Of several processes the first writes all but its parts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from octavo import checkpoint, mesh, models
+from octavo.errors import OctavoError
+from octavo.formats import folder
+from octavo.learn import Learner, State
+from octavo.model import Model
+from octavo.nn import Array
+from octavo.recipe import Report
+from octavo.run import Position
+
+LOG, LAST = "training.jsonl", "last"
+LINES = 100  # reports in a log, about, that no measure of the held-out text goes with
+
+
+class Journal:
+    """What a run has learned and noted so far, and the folder where it is kept, if it is.
+
+    Parameters
+    ----------
+    model : Model
+        The weights it begins with.
+    out : Path or None
+        The model folder.
+    made : mapping
+        The first line of the log: how the model was made.
+    identity : mapping
+        What a checkpoint has to agree with before another process goes on from it.
+    """
+
+    def __init__(
+        self, model: Model, out: Path | None, made: Mapping[str, Any], identity: Mapping[str, Any]
+    ) -> None:
+        self.model, self.out, self.identity = model, out, dict(identity)
+        self.lines = [json.dumps(made)]
+        self.best, self.kept = math.inf, dict[str, Array]()  # held-out loss; nothing kept yet
+        self.writer = checkpoint.Writer(out) if out is not None else None
+
+    def note(self, report: Report) -> None:
+        """Log a report: all that tell a held-out loss, and of the others ever fewer."""
+        if report.val_loss is not None or report.step % max(report.step // LINES, 1) == 0:
+            self.lines.append(line(asdict(report)))
+
+    def keep(self, val_loss: float, params: Mapping[str, Array]) -> None:
+        """Keep copies of the parameters if no others had a smaller held-out loss."""
+        if val_loss < self.best:
+            self.best, self.kept = val_loss, {name: mesh.gather(p) for name, p in params.items()}
+
+    # ------------------------------------------------------------ on the way
+
+    def save(self, learner: Learner, state: State, position: Position) -> None:
+        """Write a checkpoint, after the folder it stands in."""
+        if self.writer is None:
+            return
+        current = self.kept or {name: mesh.gather(p) for name, p in state.params.items()}
+        self.publish(current)
+        run = self.identity | {
+            "step": position.step,
+            "position": asdict(position),
+            "best": self.best,
+            "log": self.lines,
+        }
+        best = {f"best.{name}": array for name, array in self.kept.items()}
+        self.writer.write(run, learner.named(state) | best)
+
+    def restore(self, kept: checkpoint.Checkpoint) -> Position:
+        """Go on as a checkpoint left off."""
+        self.best, self.lines = float(kept.run["best"]), list(kept.run["log"])
+        names = [name.removeprefix("best.") for name in kept.names if name.startswith("best.")]
+        self.kept = {name: kept.read(f"best.{name}") for name in names}
+        if self.writer is not None:
+            self.writer.written = int(kept.run["step"])
+        return Position(**kept.run["position"])
+
+    def rescued(self, error: OctavoError) -> OctavoError:
+        """The error that ended a run, which says where the best weights before it are."""
+        if self.writer is None or self.out is None:
+            return error
+        self.writer.wait()
+        if self.kept:
+            self.publish(self.kept)
+            return OctavoError(f"{error}; the best weights before that are in {self.out}")
+        return error
+
+    # ------------------------------------------------------------ in the end
+
+    def finish(self, last: Mapping[str, Array], summary: Mapping[str, Any]) -> Model:
+        """The model of the weights that were kept; in the folder the last ones stand beside them."""
+        self.lines.append(json.dumps({"summary": finite(summary)}))
+        kept = self.kept or dict(last)
+        if self.writer is not None and self.out is not None:
+            self.writer.wait()
+            self.publish(kept)
+            if mesh.leads() and not summary["interrupted"]:
+                replace_folder(self.out / LAST, self._with(last))
+                checkpoint.remove(self.out)
+        return self._with(kept)
+
+    def publish(self, params: Mapping[str, Array]) -> None:
+        """Bring the model folder up to date; each of its files changes in one instant."""
+        if self.out is None or not mesh.leads():
+            return
+        model, log = self._with(params), {LOG: "\n".join(self.lines) + "\n"}
+        if not self.out.exists() or not any(self.out.iterdir()):
+            write(self.out, model, log)
+            return
+        beside = self.out / f".new-{secrets.token_hex(4)}"
+        try:
+            write(beside, model, log)
+            for file in beside.iterdir():
+                os.replace(file, self.out / file.name)
+        except OSError as error:
+            raise OctavoError(f"cannot write {self.out}: {error.strerror}") from None
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _with(self, params: Mapping[str, Array]) -> Model:
+        return self.model.with_params(self.model.params | dict(params))
+
+
+def write(path: Path, model: Model, extras: Mapping[str, str] | None = None) -> None:
+    """Write a new model folder with further files."""
+    description = models.describe(model.model_type, model.config)
+    folder.write(path, description, model.params, model.tokenizer, extras or {})
+
+
+def replace_folder(path: Path, model: Model) -> None:
+    """Write a model folder in place of one that a run before may have left."""
+    shutil.rmtree(path, ignore_errors=True)
+    write(path, model)
+
+
+def line(entry: Mapping[str, Any]) -> str:
+    """A line of the log; the first step has no loss yet, and what is not known is left out."""
+    optional = ("val_bits_per_byte", "sample")
+    return json.dumps({k: v for k, v in finite(entry).items() if v is not None or k not in optional})
+
+
+def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with null for numbers that JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in entry.items()
+    }
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a run in this folder has spent its budget."""
+    try:
+        *_, end = (out / LOG).read_text(encoding="utf-8").splitlines()
+        return json.loads(end)["summary"]["interrupted"] is False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,207 @@
+"""A run of training steps: the budget, the learning rate along it, when it is measured, saved and stopped.
+
+The learning rate warms up linearly and decays along half a cosine, both as shares of the budget, be that a
+number of steps, of epochs or of minutes. A budget of minutes is followed by the clock, and leaves room for
+measuring the whole held-out text at its end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from octavo import mesh
+from octavo.batches import HeldOut
+from octavo.errors import OctavoError
+from octavo.learn import Learner, State
+from octavo.nn import Array
+from octavo.recipe import Recipe, Report
+
+EVALUATIONS = 20  # times the held-out text is read during a run
+VALIDATION_TOKENS = 2**13  # of it, evenly spaced, at each of them
+VALIDATION_SHARE = 0.03  # of a budget of minutes that may go into reading it
+HORIZON = 20  # steps that a running mean looks back on
+
+
+class DivergedError(OctavoError):
+    """The loss stopped being a number, or became worse than a guess."""
+
+
+@dataclass
+class Position:
+    """Where a run is; what a checkpoint keeps beside the arrays."""
+
+    step: int = 0
+    progress: float = 0.0  # share of the budget that is spent
+    seconds: float = 0.0  # of the whole run, compiling and earlier parts of it included
+    loss: float = math.nan  # running mean
+    learned: bool = False  # whether the loss has ever been better than a guess
+
+    def add(self, loss: float, guess: float) -> None:
+        """Take in the loss of a step; `guess` is the loss of a uniform prediction."""
+        mean = loss if math.isnan(self.loss) else self.loss + (loss - self.loss) / HORIZON
+        advice = "try a lower learning rate (--lr), or a longer warm-up (--warmup)"
+        if not math.isfinite(mean):
+            raise DivergedError(f"the loss is no longer a number at step {self.step}; {advice}")
+        if self.learned and mean > guess + 1:
+            raise DivergedError(f"the loss exploded to {mean:.2f} at step {self.step}; {advice}")
+        self.loss, self.learned = mean, self.learned or mean < guess
+
+
+def learning_rate(progress: float, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine to zero, at `progress` in [0, 1].
+
+    Examples
+    --------
+    >>> recipe = Recipe(steps=100, lr=1.0, warmup=0.1)
+    >>> [round(learning_rate(x, recipe), 3) for x in (0.05, 0.1, 0.55, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    if progress < recipe.warmup:
+        return recipe.lr * progress / recipe.warmup
+    decay = min((progress - recipe.warmup) / (1 - recipe.warmup + 1e-12), 1)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * decay))
+
+
+class Budget:
+    """How much of a recipe's budget is spent.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With its `steps`, `epochs` or `minutes`.
+    tokens : int
+        Of the text that is learned from.
+    """
+
+    def __init__(self, recipe: Recipe, tokens: int) -> None:
+        self.recipe = recipe
+        self.epochs_per_step = recipe.tokens_per_step / tokens
+        self.reserve = 0.0  # seconds that are needed after the last step
+
+    def spent(self, steps: float, seconds: float) -> float:
+        """The share that is gone after so many steps and seconds, at most 1."""
+        if self.recipe.steps is not None:
+            return min(steps / self.recipe.steps, 1.0)
+        if self.recipe.epochs is not None:
+            return min(steps * self.epochs_per_step / self.recipe.epochs, 1.0)
+        available = 60 * float(self.recipe.minutes or 0) - self.reserve
+        return seconds / available if seconds < available else 1.0
+
+
+class Watch:
+    """Reads a sample of the held-out text now and then, and learns what that costs."""
+
+    def __init__(self, learner: Learner, text: HeldOut, budget: Budget) -> None:
+        self.learner, self.text, self.budget = learner, text, budget
+        self.starts = text.sample(VALIDATION_TOKENS)
+        self.seconds = 0.0  # spent on reading
+        self.clocked = learner.recipe.minutes is not None
+        self.compiled = False
+
+    def due(self, before: float, now: float, seconds: float) -> bool:
+        """Whether to read at this step, which took the progress from `before` to `now`."""
+        if not self.text.tokens or int(now * EVALUATIONS) == int(before * EVALUATIONS):
+            return False
+        return now == 1 or not self.clocked or self.seconds <= VALIDATION_SHARE * seconds
+
+    def read(self, params: dict[str, Array]) -> float:
+        """Nats per token of the sample."""
+        if not self.compiled:  # which is no part of what reading costs
+            self.learner.measure(params, self.text, self.starts[:1])
+            self.compiled = True
+        started = time.perf_counter()
+        loss = self.learner.measure(params, self.text, self.starts)
+        took = time.perf_counter() - started
+        self.seconds += took
+        if self.clocked:
+            self.budget.reserve = mesh.agree(took * len(self.text.starts) / len(self.starts), False)[0]
+        return loss
+
+
+class Pace:
+    """How fast a run goes, the first step of this process left out: it compiles."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.first: tuple[int, float] | None = None  # step and seconds
+
+    def at(self, position: Position) -> tuple[float, float]:
+        """Tokens per second, and the seconds that are left."""
+        step, seconds = self.first = self.first or (position.step, position.seconds)
+        steps, took = position.step - step, position.seconds - seconds
+        if not steps or took <= 0:
+            return math.nan, math.nan
+        share = (1 - position.progress) / position.progress
+        if self.recipe.minutes is not None:
+            left = position.seconds * share
+        else:
+            left = position.step * share * took / steps
+        return steps * self.recipe.tokens_per_step / took, left
+
+
+def run(
+    learner: Learner,
+    state: State,
+    position: Position,
+    ids: Array,
+    held_out: HeldOut,
+    *,
+    clock: Callable[[], float],
+    stopped: Callable[[], bool],
+    save_every: float,
+    save: Callable[[State, Position], None],
+) -> Iterator[tuple[Report, State]]:
+    """Go on from a position, step by step, until the budget is spent or `stopped`.
+
+    Yields how it stands, and the state, which the next step spends. `save` is called every so many
+    seconds, and when the run is stopped before its end, between two steps: after what is done with the
+    report of the last.
+    """
+    budget = Budget(learner.recipe, len(ids))
+    watch = Watch(learner, held_out, budget)
+    guess = math.log(learner.model.vocab_size)
+    position.progress = max(budget.spent(position.step, position.seconds), position.progress)
+    saved, pace = position.seconds, Pace(learner.recipe)
+    unread: Any = None  # the loss of the step before; reading it late lets the next one begin
+    while position.progress < 1:
+        before, count = position.progress, position.step + 1
+        rate = learning_rate(max(budget.spent(count - 0.5, position.seconds), before), learner.recipe)
+        state, loss = learner.step(state, ids, count, rate)
+        if unread is not None:
+            position.add(float(unread), guess)
+        position.step, unread = count, loss
+        position.seconds, stopping = mesh.agree(clock(), stopped())
+        position.progress = max(budget.spent(count, position.seconds), before)
+        ended = position.progress == 1
+        reading = watch.due(before, position.progress, position.seconds)
+        saving = not ended and (stopping or position.seconds - saved >= save_every)
+        if reading or saving or ended:
+            position.add(float(loss), guess)
+            unread = None
+        val_loss = watch.read(state.params) if reading else None
+        bits = None if val_loss is None else held_out.bits_per_byte(val_loss)
+        speed, left = pace.at(position)
+        yield (
+            Report(
+                step=count,
+                progress=position.progress,
+                tokens=count * learner.recipe.tokens_per_step,
+                seconds=position.seconds,
+                loss=position.loss,
+                val_loss=val_loss,
+                lr=rate,
+                tokens_per_second=speed,
+                seconds_left=left,
+                val_bits_per_byte=bits,
+            ),
+            state,
+        )
+        if saving:
+            save(state, position)
+            saved = position.seconds
+        if stopping:
+            return

@@ -1,0 +1,75 @@
+"""Windows of a text: which a step learns from, and which measure."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo import batches
+from octavo.batches import HeldOut
+
+
+def test_a_batch_is_a_function_of_the_seed_and_the_step() -> None:
+    def starts(seed: int, step: int) -> bytes:
+        return batches.window_starts(1000, 4, 8, seed, step).tobytes()
+
+    assert starts(0, 5) == starts(0, 5)
+    assert len({starts(seed, step) for seed in range(3) for step in range(20)}) == 60
+
+
+@given(st.integers(2, 300), st.integers(1, 40), st.integers(0, 9))
+def test_windows_lie_within_the_text(length: int, context: int, step: int) -> None:
+    if length <= context:
+        return
+    starts = batches.window_starts(length, 5, context, 0, step)
+    assert starts.min() >= 0
+    assert starts.max() + context < length
+
+
+def test_every_place_of_the_text_is_learned_from() -> None:
+    seen = np.concatenate([batches.window_starts(20, 8, 4, 0, step) for step in range(100)])
+    assert set(seen) == set(range(16))
+
+
+def test_windows_of_a_file_are_read_one_by_one(tmp_path: Path) -> None:
+    ids = np.arange(1000, dtype=np.uint16)
+    ids.tofile(tmp_path / "ids")
+    mapped = np.memmap(tmp_path / "ids", np.uint16, "r")
+    starts = np.array([[0, 500], [7, 990]])
+    found = batches.windows(mapped, starts, 5)
+    assert type(found) is np.ndarray
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, starts[..., None] + np.arange(6))
+
+
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 9))
+def test_every_held_out_token_but_the_first_counts_once(length: int, context: int, size: int) -> None:
+    text = HeldOut(np.arange(length), context, np.ones(60))
+    counted = [
+        int(window[i + 1])
+        for windows, lengths in text.batches(size)
+        for window, length in zip(windows, lengths, strict=True)
+        for i in range(length)
+    ]
+    assert counted == list(range(1, length))
+    assert text.tokens == max(length - 1, 0)
+    for windows, lengths in text.batches(size):
+        assert windows.shape == (size, text.context + 1)
+        assert lengths.shape == (size,)
+
+
+def test_a_sample_is_spread_over_whole_windows() -> None:
+    text = HeldOut(np.arange(1003), 10, np.ones(1003))
+    starts = text.sample(100)
+    np.testing.assert_array_equal(starts, np.linspace(0, 99, 10).astype(int) * 10)
+    np.testing.assert_array_equal(text.sample(10**6), text.starts)
+    assert len(text.sample(1)) == 1
+
+
+def test_bits_per_byte_count_the_bytes_of_what_is_predicted() -> None:
+    lengths = np.array([1.0, 2.0, 4.0])
+    text = HeldOut(np.array([2, 0, 1, 1]), 2, lengths)
+    assert text.bytes == 5
+    assert text.bits_per_byte(2 * np.log(2)) == pytest.approx(3 * 2 / 5)

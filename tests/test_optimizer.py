@@ -1,0 +1,64 @@
+"""The optimizers, against their equations; against PyTorch in models/test_golden.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from octavo import models, optimizer
+from octavo.recipe import Recipe
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8), (3, 8, 24)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, ...]) -> None:
+    x = RNG.standard_normal(shape).astype(np.float32)
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    found = np.asarray(optimizer.orthogonalised(jnp.asarray(x)))
+    sharp = u.swapaxes(-1, -2) @ found @ vt.swapaxes(-1, -2)  # in the basis of x: diagonal
+    diagonal = np.diagonal(sharp, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(sharp - diagonal[..., None] * np.eye(diagonal.shape[-1]), 0, atol=2e-3)
+    assert (diagonal[..., s.argmin(-1).max()].min() > 0.3) or s.min() < 0.05 * s.max()
+    assert diagonal.max() < 1.3
+    assert np.median(diagonal) > 0.6
+
+
+def test_a_matrix_alone_or_in_a_stack_is_the_same() -> None:
+    stack = jnp.asarray(RNG.standard_normal((3, 8, 12)), jnp.float32)
+    together = optimizer.orthogonalised(stack)
+    for matrix, expected in zip(stack, together, strict=True):
+        np.testing.assert_allclose(optimizer.orthogonalised(matrix), expected, atol=1e-5)
+
+
+def test_muon_is_momentum_made_orthogonal_and_as_large_as_adam() -> None:
+    name = "layers.0.feed_forward.0.weight"
+    params = {name: jnp.zeros((8, 4)), "bias": jnp.zeros(4)}
+    rule = optimizer.make(Recipe(steps=1, optimizer="muon", weight_decay=0.0, clip=1e9))
+    state = rule.init(params)
+    momentum = np.zeros((8, 4), np.float32)
+    for _ in range(3):
+        g = RNG.standard_normal((8, 4)).astype(np.float32)
+        updates, state = rule.update({name: jnp.asarray(g), "bias": jnp.ones(4)}, state, params)
+        momentum = 0.95 * momentum + 0.05 * g
+        ahead = 0.95 * momentum + 0.05 * g
+        expected = 0.2 * 8**0.5 * np.asarray(optimizer.orthogonalised(jnp.asarray(ahead)))
+        np.testing.assert_allclose(updates[name], expected, atol=1e-5)
+    np.testing.assert_allclose(updates["bias"], 1, atol=1e-4)  # Adam's, on a steady gradient
+
+
+def test_decay_is_of_matrices_and_apart_from_the_gradient() -> None:
+    params = {"W_Q": jnp.full((2, 2), 3.0), "b_1": jnp.full(2, 3.0)}
+    for name in ("adamw", "muon"):
+        rule = optimizer.make(Recipe(steps=1, optimizer=name, weight_decay=0.5))
+        updates, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), params)
+        np.testing.assert_allclose(updates["W_Q"], 1.5)
+        np.testing.assert_allclose(updates["b_1"], 0)
+
+
+def test_what_muon_changes_are_the_matrices_between_hidden_vectors() -> None:
+    for model_type, module in models.ARCHITECTURES.items():
+        table = module.shapes(models.design(model_type, 31))
+        hidden = {name for name in table if optimizer.HIDDEN.search(name)}
+        square = {n for n, shape in table.items() if len(shape) == 2 and 31 not in shape and "wpe" not in n}
+        assert hidden == square, model_type

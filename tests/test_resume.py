@@ -1,0 +1,274 @@
+"""Nothing is lost: runs that are killed, stopped or refused, and go on as if they had not been."""
+
+import errno
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import octavo
+from octavo import OctavoError, checkpoint
+
+from . import lives
+
+STEPS = 600
+HERE = Path(__file__).with_name("lives.py")
+
+
+def live(out: Path, cache: Path, *args: str) -> subprocess.Popen[str]:
+    """A process that trains, or goes on training."""
+    quick = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return subprocess.Popen(
+        [sys.executable, str(HERE), str(out), *args],
+        env=os.environ | quick,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to, and beside it the compiled code."""
+    out = tmp_path_factory.mktemp("whole") / "model"
+    process = live(out, out.parent / "cache", str(STEPS))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return out
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    for part in ("", "last"):
+        one, other = octavo.load(a / part), octavo.load(b / part)
+        for name, value in one.params.items():
+            np.testing.assert_array_equal(value, other.params[name])
+
+
+def test_dozens_of_kills_change_nothing(whole: Path, tmp_path: Path) -> None:
+    out, rng = tmp_path / "model", random.Random(0)
+    kills, steps = 0, [0]
+    while True:
+        process = live(out, whole.parent / "cache", str(STEPS))
+        assert process.stdout is not None
+        if first := process.stdout.readline():  # training has begun
+            steps.append(int(first))
+            time.sleep(rng.uniform(0, 0.12) if kills < 24 else 60)
+        process.kill() if kills < 24 else None
+        _, errors = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors
+        kills += 1
+    assert kills >= 24
+    assert steps == sorted(steps), "a kill has set a run back behind its checkpoint"
+    assert_same_weights(whole, out)
+    assert not (out / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("moment", ["half a file", "before the rename", "after the rename"])
+def test_a_kill_while_a_checkpoint_is_written(moment: str, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    process = live(out, whole.parent / "cache", str(STEPS), moment)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = checkpoint.latest(out)
+    assert kept is not None
+    assert int(kept.name) == (2 if moment == "after the rename" else 1)
+    process = live(out, whole.parent / "cache", str(STEPS))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert_same_weights(whole, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on(number: int, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    process = live(out, whole.parent / "cache", str(STEPS))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == 0
+    stopped = json.loads((out / "training.jsonl").read_text().splitlines()[-1])["summary"]
+    assert stopped["interrupted"] is True
+    assert stopped["steps"] < STEPS
+    kept = checkpoint.latest(out)
+    assert kept is not None
+    assert int(kept.name) == stopped["steps"]
+    assert octavo.load(out).count()
+    process = live(out, whole.parent / "cache", str(STEPS))
+    process.communicate()
+    assert process.returncode == 0
+    assert_same_weights(whole, out)
+    logged = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if "step" in line][-1] == STEPS
+    assert logged[-1]["summary"]["interrupted"] is False
+    assert sum("summary" in line for line in logged) == 1
+
+
+# ---------------------------------------------------------------- within one process
+
+
+def begun(out: Path, steps: int = 40, at: int = 5, **options: Any) -> None:
+    """A run that is interrupted at a step."""
+
+    def interrupt(now: octavo.recipe.Report) -> None:
+        if now.step == at:
+            raise KeyboardInterrupt
+
+    octavo.train(lives.TEXT, steps=steps, out=out, report=interrupt, **lives.RUN | options)
+    assert checkpoint.latest(out) == out / "checkpoints" / f"{at:08}"
+
+
+def resumed(out: Path, text: Any = lives.TEXT, **options: Any) -> Any:
+    return octavo.train(text, out=out, resume=True, **{"steps": 40} | lives.RUN | options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"text": lives.TEXT + "!"}, "another text|character"),
+        ({"text": lives.TEXT + "to"}, "of a run on another text"),
+        ({"steps": 50}, "a run with steps 40, not 50"),
+        ({"lr": 0.5}, "a run with lr 0.003, not 0.5"),
+        ({"model_type": "rnn"}, "a run with model gru, not rnn"),
+        ({"sizes": {"units": (9,)}}, "a run with size"),
+        ({"tokenizer": "bpe:300"}, "a run with tokenizer"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(options: dict[str, Any], named: str, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    begun(out)
+    before = contents(out)
+    with pytest.raises(OctavoError, match=named) as caught:
+        resumed(out, **options)
+    assert "\n" not in str(caught.value)
+    assert contents(out) == before
+    assert resumed(out).count()
+
+
+def test_what_is_not_said_again_is_taken_from_the_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    begun(out)
+    model = octavo.train(lives.TEXT, out=out, resume=True)
+    whole = octavo.train(lives.TEXT, steps=40, **lives.RUN)
+    for name, value in whole.params.items():
+        np.testing.assert_array_equal(model.params[name], value)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    first = resumed(out)  # there was nothing to go on from
+    before = contents(out)
+    again = resumed(out)
+    assert contents(out) == before
+    for name, value in first.params.items():
+        np.testing.assert_array_equal(again.params[name], value)
+    with pytest.raises(OctavoError, match="exists already"):
+        octavo.train(lives.TEXT, steps=40, out=out, **lives.RUN)
+
+
+def test_a_folder_without_a_run_is_not_gone_on_from(tmp_path: Path) -> None:
+    octavo.save(octavo.load("christie-rnn"), tmp_path / "model")
+    with pytest.raises(OctavoError, match="exists already"):
+        resumed(tmp_path / "model")
+
+
+@pytest.mark.parametrize("file", ["run.json", "0.safetensors"])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\x00" * 100, None])
+def test_a_damaged_checkpoint_is_one_line(file: str, damage: bytes | None, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    begun(out)
+    path = out / "checkpoints" / "00000005" / file
+    if damage is None:
+        path.write_bytes(path.read_bytes()[:-10])
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(OctavoError, match="checkpoint") as caught:
+        resumed(out)
+    assert "\n" not in str(caught.value)
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, from_now: threading.Event) -> None:
+    inner = os.fsync
+
+    def fsync(handle: int) -> None:
+        if from_now.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        inner(handle)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, full = tmp_path / "model", threading.Event()
+    full_disk(monkeypatch, full)
+
+    def fill(now: octavo.recipe.Report) -> None:
+        if now.step == 6:
+            full.set()
+
+    with pytest.raises(OctavoError, match=r"No space left on device; that of step \d is intact"):
+        octavo.train(lives.TEXT, steps=40, out=out, save_every=0, report=fill, **lives.RUN)
+    kept = checkpoint.latest(out)
+    assert kept is not None
+    assert [p.name for p in (out / "checkpoints").iterdir()] == [kept.name]
+    full.clear()
+    model = resumed(out)
+    whole = octavo.train(lives.TEXT, steps=40, **lives.RUN)
+    for name, value in whole.params.items():
+        np.testing.assert_array_equal(model.params[name], value)
+
+
+def test_a_full_disk_at_the_end_leaves_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    begun(out)
+    journal = importlib.import_module("octavo.journal")
+
+    def refuse(*_: Any) -> None:
+        raise OctavoError("cannot write the model: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "replace_folder", refuse)
+        with pytest.raises(OctavoError, match="No space left"):
+            resumed(out)
+    assert checkpoint.latest(out) is not None
+    assert resumed(out).count()
+    assert octavo.load(out / "last").count()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_read_only_folder(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    begun(out)
+    (out / "checkpoints").chmod(0o500)
+    with pytest.raises(OctavoError, match="cannot write a checkpoint"):
+        resumed(out, save_every=0)
+
+
+def test_a_checkpoint_holds_all_that_changes(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    begun(out)
+    kept = checkpoint.Checkpoint(out / "checkpoints" / "00000005")
+    names = {name.split(".")[0] for name in kept.names}
+    assert names == {"params", "memory", "best"}
+    assert kept.run["step"] == 5
+    assert kept.run["position"]["loss"] > 0
+    with pytest.raises(OctavoError, match=r"lacks params\.wings"):
+        kept.read("params.wings")

@@ -9,18 +9,23 @@ NumPy, which computes in float64 because `np.arange` and `np.zeros` do; "in floa
 with every such place cast by hand, and the harder one to beat. Both sides draw 118 tokens (2,000
 characters) with the same seeds, turn and turn about, and the medians are compared. Rounding may part two
 texts at a close draw; fewer than nine tokens in ten alike, and there is no comparison.
+
+Octavo's GRU is timed as a process that writes much runs it, its compiled twins imported; with
+``--equations``, or without Numba, as a process begins.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 
 import octavo
+from octavo import decoding
 from octavo.model import Model
 
 PROMPT = "ANTONIO:\nDo you not hear me speak?"
@@ -134,8 +139,12 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--equations", action="store_true", help="leave Octavo's compiled twins out")
+    options = parser.parse_args()
+    rounds = options.rounds
+    decoding.TWINS_PAY = sys.maxsize if options.equations else 0
     bard, christie = octavo.load("bard"), octavo.load("christie-gru")
+    list(octavo.tokens(christie, [0], limit=9))  # compiles, or reads what an earlier run compiled
     print("| model | course, tokens/s | octavo, tokens/s | ratio |")
     print("|---|---|---|---|")
     prompt = bard.text_tokenizer().encode(PROMPT)[:10]

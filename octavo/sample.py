@@ -8,6 +8,7 @@ through the cumulative distribution of what is left, exactly as ``rng.choice(ids
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,3 +130,37 @@ class Sampling:
         ids, weights = self.survivors(logits)
         cumulative = weights.astype(np.float64).cumsum()
         return int(ids[cumulative.searchsorted(rng.random() * cumulative[-1], side="right")])
+
+    def pick(self, logits: Array, seen: Array, rng: np.random.Generator) -> tuple[int, float]:
+        """One token, and the logarithm of its probability under the model itself, before any option.
+
+        Parameters
+        ----------
+        logits : array [V]
+            Of the next token, as the model gives them.
+        seen : booleans [V]
+            The tokens that are in the text.
+        rng : numpy.random.Generator
+            Gives one number, and none to greedy sampling.
+
+        Returns
+        -------
+        token : int
+        logprob : float
+            The natural logarithm; NaN if the logits are not numbers.
+
+        Raises
+        ------
+        IndexError
+            If they are not numbers and the draw depends on them.
+
+        Examples
+        --------
+        >>> logits, rng = np.log(np.array([0.25, 0.75])), np.random.default_rng(0)
+        >>> token, logprob = Sampling(top_k=1).pick(logits, np.zeros(2, bool), rng)
+        >>> token, round(np.exp(logprob), 3)
+        (1, np.float64(0.75))
+        """
+        token = self.draw(self.adjust(logits, seen), rng)
+        top = float(logits.max())
+        return token, float(logits[token]) - top - math.log(np.exp(logits - top).sum())

@@ -3,6 +3,8 @@
 import codecs
 import importlib
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo import OctavoError, Token, nn
+from octavo import OctavoError, Token, decoding, nn, twins
 from octavo.model import Model
 from octavo.tokenizers import from_ranks
 
@@ -60,17 +62,29 @@ def test_log_probabilities_are_the_model_s_own_whatever_the_options() -> None:
 
 
 class Counter:
-    """Counts the calls of an architecture's forward and the tokens they read."""
+    """Counts the calls of an architecture's forward, and of its twin's, and the tokens they read."""
 
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lengths: list[int] = []
-        forward = model.architecture.forward
+        self.by_twins = 0
+        forward, twin = model.architecture.forward, twins.forward
 
         def counted(p: Any, c: Any, tokens: Any, state: Any = None) -> Any:
             self.lengths.append(tokens.shape[1])
             return forward(p, c, tokens, state)
 
+        def counted_twin(c: Any, params: Any) -> Any:
+            step = twin(c, params)
+
+            def run(tokens: Any, state: Any) -> Any:
+                self.lengths.append(tokens.shape[1])
+                self.by_twins += 1
+                return step(tokens, state)
+
+            return step and run
+
         monkeypatch.setattr(model.architecture, "forward", counted)
+        monkeypatch.setattr(twins, "forward", counted_twin)
 
 
 @every
@@ -150,6 +164,93 @@ def test_jax_parameters_write_the_same_text(name: str) -> None:
     assert ids_of(on_jax, [1, 2], limit=12, temperature=0) == ids_of(model, [1, 2], limit=12, temperature=0)
     sampled = {"limit": 12, "seed": 1, "top_k": 4, "repetition_penalty": 1.3, "logit_bias": {3: 1.0}}
     assert ids_of(on_jax, [1, 2], **sampled) == ids_of(model, [1, 2], **sampled)
+
+
+# ---------------------------------------------------------------- equations and twins
+
+
+def cold(monkeypatch: pytest.MonkeyPatch, written: int = 0, pay: int = decoding.TWINS_PAY) -> None:
+    """As in a process that has not imported the twins and has written some tokens."""
+    monkeypatch.delitem(sys.modules, "octavo.twins")
+    monkeypatch.setattr(decoding, "WRITTEN", iter(range(written + 1, 10**9)))
+    monkeypatch.setattr(decoding, "TWINS_PAY", pay)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru-before", "lstm"])
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0}, {"top_k": 3, "repetition_penalty": 1.3, "logit_bias": {2: 1.0}}]
+)
+def test_twins_write_what_the_equations_write(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, drawn = build(name), []
+    for pay in (0, 30, 10**9):
+        with monkeypatch.context() as patch:
+            cold(patch, pay=pay)
+            calls = Counter(model, patch)
+            drawn.append(list(octavo.tokens(model, [1, 2], limit=60, seed=2, **options)))
+            assert calls.by_twins == max(59 - pay, 0)
+            assert sum(calls.lengths) == 2 + 59
+    for other in drawn[1:]:
+        assert [t.id for t in other] == [t.id for t in drawn[0]]
+        np.testing.assert_allclose([t.logprob for t in other], [t.logprob for t in drawn[0]], atol=1e-5)
+
+
+def test_a_process_that_writes_little_never_imports_the_twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    cold(monkeypatch, written=decoding.TWINS_PAY - 100)
+    calls = Counter(build("gru"), monkeypatch)
+    ids_of(build("gru"), [1], limit=60, seed=0)
+    assert (calls.by_twins, "octavo.twins" in sys.modules) == (0, False)
+    ids_of(build("gru"), [1], limit=60, seed=0)
+    assert calls.by_twins == 19  # of all models together
+    monkeypatch.undo()
+    assert decoding.TWINS_PAY >= ladder.RECURRENT_LIMIT  # what the command line writes when not told
+
+
+def test_models_without_a_twin_are_left_to_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
+    for model in (build("mixed"), build("gru", dtype=np.float64), wide("plain")):
+        with monkeypatch.context() as patch:
+            cold(patch, pay=0)
+            calls = Counter(model, patch)
+            assert len(ids_of(model, [1], limit=9, seed=0)) == 9
+            assert calls.lengths == [1] * 9
+            assert calls.by_twins == 0
+
+
+def test_weights_that_change_between_two_texts_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("gru")
+    before = ids_of(model, [1], limit=40, seed=0)
+    model.params["layers.0.weight_hh"][:] *= -1
+    assert ids_of(model, [1], limit=40, seed=0) != before
+
+
+def python(program: str) -> str:
+    """What a new Python prints."""
+    found = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+WRITE = """
+import sys, octavo
+from octavo import decoding
+model = octavo.load("christie-rnn")
+{}
+print(octavo.generate(model, "poirot ", limit=80, seed=3), "numba" in sys.modules)
+"""
+
+
+def test_without_numba_the_equations_write() -> None:
+    with_it = python(WRITE.format("decoding.TWINS_PAY = 9"))
+    without = python(WRITE.format("decoding.TWINS_PAY = 9; sys.modules['numba'] = None"))
+    assert without.split(" True")[0] == with_it.split(" True")[0]
+    assert python(WRITE.format("import os; os.environ['NUMBA_DISABLE_JIT'] = '1'; decoding.TWINS_PAY = 9"))
+
+
+def test_short_texts_and_transformers_do_not_wait_for_numba() -> None:
+    assert python(WRITE.format("")).endswith("False\n")
+    plain = "decoding.TWINS_PAY = 0; model = octavo.load('bard'); model.context"
+    assert python(WRITE.format(plain)).endswith("False\n")
 
 
 # ---------------------------------------------------------------- the context

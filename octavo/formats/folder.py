@@ -132,8 +132,8 @@ def write(
             tokenizer.save(partial / TOKENIZER)
         module = models.ARCHITECTURES.get(description.get("model_type", ""))
         if hasattr(module, "PUBLISHED"):
-            description, params, wrapper = _published(description, params, partial / TOKENIZER)
-            extras = {**extras, **({TOKENIZER_CONFIG: wrapper} if tokenizer is not None else {})}
+            description, params, files = _published(description, params, tokenizer, partial / TOKENIZER)
+            extras = {**extras, **files}
         for name, content in {CONFIG: _json(description), **extras}.items():
             (partial / name).write_text(content, encoding="utf-8")
         arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
@@ -150,15 +150,18 @@ def write(
 
 
 def _published(
-    description: dict[str, Any], params: dict[str, Array], tokenizer: Path
-) -> tuple[dict[str, Any], dict[str, Array], str]:
-    """The description and the parameters as they are published, and how transformers reads the tokenizer."""
+    description: dict[str, Any], params: dict[str, Array], tokenizer: Tokenizer | None, written: Path
+) -> tuple[dict[str, Any], dict[str, Array], dict[str, str]]:
+    """The description and the parameters as they are published, and a file on the tokenizer `written`."""
     model_type = description["model_type"]
     module = models.architecture(model_type)
     config = models.configure(model_type, {n: v for n, v in description.items() if n != "model_type"})
-    special = _special_tokens(tokenizer) if tokenizer.is_file() else {}
+    params = getattr(module, "to_published", _as_they_are)(params, config)
     dtype = np.result_type(*params.values()).name
-    description = models.published.describe(description, module.PUBLISHED, dtype, special)
+    if tokenizer is None:
+        return models.published.describe(description, module.PUBLISHED, dtype), params, {}
+    special, end = _special_tokens(written), tokenizer.end_of_text
+    description = models.published.describe(description, module.PUBLISHED, dtype, special, end)
     wrapper: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # what tokenizer.json says, and nothing of its own
         "clean_up_tokenization_spaces": False,
@@ -170,7 +173,7 @@ def _published(
         first = next(iter(ids), None) if isinstance(ids, tuple) else ids
         if first in contents:
             wrapper[name] = contents[first]
-    return description, getattr(module, "to_published", _as_they_are)(params, config), _json(wrapper)
+    return description, params, {TOKENIZER_CONFIG: _json(wrapper)}
 
 
 def _special_tokens(tokenizer: Path) -> dict[str, int]:

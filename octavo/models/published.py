@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from octavo.checks import LARGEST, is_number, is_whole, printable
@@ -36,8 +37,7 @@ SAME = {"swish": "silu", "gelu_fast": "gelu_new", "gelu_pytorch_tanh": "gelu_new
 """Other names of an activation."""
 
 BEGIN = ("<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>", "<|endoftext|>")
-END = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")
-"""Special tokens that stand before and after a text, as published models call them."""
+"""Special tokens that stand before a text, as published models call them."""
 
 
 def own_fields(fields: Mapping[str, Any], own: Collection[str], fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,9 +74,8 @@ def own_fields(fields: Mapping[str, Any], own: Collection[str], fixed: Mapping[s
 
 def _with_rope_theta(fields: Mapping[str, Any]) -> dict[str, Any]:
     """`rope_parameters`, as transformers 5 writes them, told as `rope_theta` and `rope_scaling`."""
-    flat = {name: value for name, value in fields.items() if name != "rope_parameters"} | {
-        "rope_scaling": None
-    }
+    flat = {name: value for name, value in fields.items() if name != "rope_parameters"}
+    flat["rope_scaling"] = None
     for spelled in (fields.get("rope_parameters"), fields.get("rope_scaling")):
         rope = dict(spelled) if isinstance(spelled, dict) else {"scaling": spelled} if spelled else {}
         kind, theta = rope.pop("rope_type", rope.pop("type", "default")), rope.pop("rope_theta", None)
@@ -89,19 +88,21 @@ def _with_rope_theta(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(
-    fields: Mapping[str, Any], fixed: Mapping[str, Any], dtype: str, special_tokens: Mapping[str, int]
+    fields: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    dtype: str,
+    special_tokens: Mapping[str, int] = MappingProxyType({}),
+    end_of_text: int | None = None,
 ) -> dict[str, Any]:
     """What `config.json` holds: a model's own `fields`, what is `fixed`, the dtype and the special tokens.
 
     Where the fields name no token that begins or ends a text, those of the tokenizer stand, and null
     where it has none: transformers would take ids 1 and 2, or 50256.
     """
-    tokens = {
-        field: next((special_tokens[name] for name in names if name in special_tokens), None)
-        for field, names in (("bos_token_id", BEGIN), ("eos_token_id", END))
-        if fields.get(field) is None
-    }
-    return {**fixed, **fields, **tokens, "torch_dtype": dtype}
+    begin = next((special_tokens[name] for name in BEGIN if name in special_tokens), None)
+    tokens = {"bos_token_id": begin, "eos_token_id": end_of_text}
+    told = {name: id for name, id in fields.items() if id is not None}
+    return {**fixed, **fields, **tokens, **told, "torch_dtype": dtype}
 
 
 def without_copy(params: dict[str, Array], copy: str, original: str) -> dict[str, Array]:

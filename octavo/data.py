@@ -1,141 +1,184 @@
-"""Texts to learn from: files, the corpora of the course by name, and batches of windows."""
+"""What a model learns from: texts by the names of files, folders, patterns and corpora, and windows of ids.
+
+How a file is read stands in `octavo.reading`, the corpora in `octavo.corpora`, and how texts of any size
+become ids on the disk in `octavo.encoded`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from octavo.corpora import CORPORA, Corpus, cache_folder, corpus, corpus_file
 from octavo.errors import OctavoError
 from octavo.nn import Array
+from octavo.reading import READERS, Part, Source, parts
+
+__all__ = [
+    "CORPORA",
+    "Corpus",
+    "Source",
+    "blocks",
+    "cache_folder",
+    "corpus",
+    "disjoint_windows",
+    "documents",
+    "random_windows",
+    "read",
+    "read_text",
+    "sources",
+]
+
+KINDS = ", ".join(READERS)  # what is looked for in a folder, gzipped or not
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """A text by name: the file it is kept in, the digest it must have, and where it is published."""
-
-    file: str
-    sha256: str
-    address: str | None
-
-
-CORPORA = {
-    "tinyshakespeare": Corpus(
-        "tinyshakespeare.txt",
-        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
-    ),
-    "styles-train": Corpus(
-        "styles_train.txt",
-        "1f6e0f72c7fba4f250747cc7efee502eb11e097edca1f250f80060c11b62ec90",
-        None,
-    ),
-    "styles-test": Corpus(
-        "styles_test.txt",
-        "a7441e491f9dc9b4b3426af2fa638e3ae74c34b844182ebe86fdafbf6b18717d",
-        None,
-    ),
-}
-
-
-def cache_folder() -> Path:
-    """Where corpora are kept when nobody says otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo" / "corpora"
-
-
-def corpus(name: str, cache: Path | None = None) -> str:
-    """A corpus by name, from the cache folder, or downloaded into it once.
+def sources(names: Sequence[str | Path]) -> list[Source]:
+    """The files that names stand for.
 
     Parameters
     ----------
-    name : {"tinyshakespeare", "styles-train", "styles-test"}
-        Karpathy's tiny Shakespeare; *The Mysterious Affair at Styles* as the course prepared it.
-    cache : Path, optional
-        By default ``~/.cache/octavo/corpora``.
+    names : sequence of str or Path
+        Each is a file; a folder, for the `.txt`, `.jsonl` and `.parquet` files (and their `.gz`) in it
+        and below, sorted, without hidden ones; a corpus by name; or a pattern with ``*``, ``?``, ``[``
+        and ``**``, for the files that match, sorted.
 
     Raises
     ------
     OctavoError
-        If the name is unknown, the file has another digest than the corpus, or it is neither in the
-        cache nor to be had.
+        If a name stands for nothing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.txt", "a.jsonl.gz", "notes.pdf"):
+    ...         _ = (Path(folder) / name).write_text("")
+    ...     [source.path.name for source in sources([folder, f"{folder}/n*"])]
+    ['a.jsonl.gz', 'b.txt', 'notes.pdf']
     """
-    if name not in CORPORA:
-        raise OctavoError(f"no corpus is called {name!r}; there are {', '.join(CORPORA)}")
-    entry = CORPORA[name]
-    path = (cache or cache_folder()) / entry.file
-    if not path.is_file():
-        _download(entry, path)
+    return [source for name in names for source in _named(name)]
+
+
+def _named(name: str | Path) -> list[Source]:
+    import glob  # here, so that importing octavo stays quick
+
+    path = Path(name)
     try:
-        return _verified(path.read_bytes(), entry, path).decode("utf-8")
-    except OSError as error:
-        raise OctavoError(f"{path} cannot be read: {error.strerror}") from None
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise OctavoError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
+    else:
+        return _inside(path) if stat.S_ISDIR(mode) else [Source(path, path.parent)]
+    if str(name) in CORPORA:
+        return [Source(corpus_file(str(name)))]
+    if not glob.has_magic(str(name)):
+        raise OctavoError(f"there is no file {path}, and no corpus of that name ({', '.join(CORPORA)})")
+    matching = [
+        Path(match) for match in sorted(glob.glob(str(name), recursive=True)) if os.path.isfile(match)
+    ]
+    if not matching:
+        raise OctavoError(f"there is no file that {name} matches")
+    return [Source(match, match.parent) for match in matching]
 
 
-def _verified(content: bytes, entry: Corpus, where: object) -> bytes:
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != entry.sha256:
-        raise OctavoError(f"{where} is not the corpus (SHA-256 {digest[:12]}..., not {entry.sha256[:12]}...)")
-    return content
+def _inside(folder: Path) -> list[Source]:
+    """The files of known kinds in a folder and below."""
+
+    def unreadable(error: OSError) -> None:
+        raise OctavoError(f"{error.filename} cannot be read: {error.strerror}")
+
+    found = []
+    for below, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = [Source(Path(below, name), folder) for name in files if not name.startswith(".")]
+        found += [source for source in here if source.suffix in READERS]
+    if not found:
+        raise OctavoError(f"{folder} cannot be read: there is no file in it that ends in {KINDS} (or .gz)")
+    return sorted(found, key=lambda source: source.path.parts)
 
 
-def _download(entry: Corpus, path: Path) -> None:
-    if entry.address is None:
-        raise OctavoError(f"{entry.file} is published nowhere in this form; put the course's file at {path}")
-    import http.client
-    import urllib.request  # here, as it is slow to import and seldom needed
-
-    try:
-        with urllib.request.urlopen(entry.address, timeout=30) as response:
-            content = response.read(2**24)
-    except (http.client.HTTPException, OSError) as error:
-        raise OctavoError(f"cannot download {entry.address} ({error}); put the file at {path}") from None
-    _verified(content, entry, entry.address)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as partial:
-            (Path(partial) / path.name).write_bytes(content)
-            os.replace(Path(partial) / path.name, path)
-    except OSError as error:
-        raise OctavoError(f"cannot keep {entry.file} in {path.parent}: {error.strerror}") from None
-
-
-def read_text(sources: Sequence[str | Path]) -> str:
-    """The texts of files (or of corpora by name), one after the other.
+def read(sources: Sequence[Source], field: str = "text") -> Iterator[tuple[Source, Part]]:
+    """All the text of files in parts of about a million characters, each with where it is from.
 
     Raises
     ------
     OctavoError
-        If a file is missing, is no UTF-8 text, or all of them are empty.
+        If a file cannot be read, is no UTF-8 text, or is not what its suffix says; if a row has no such
+        field; if there is no text at all.
     """
-    text = "".join(_read_source(source) for source in sources)
-    if not text:
-        raise OctavoError(f"there is no text in {', '.join(map(str, sources)) or 'nothing'}")
-    return text
+    empty = True
+    for source in sources:
+        for part in parts(source, field):
+            empty = False
+            yield source, part
+    if empty:
+        names = [str(source.path) for source in sources]
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise OctavoError(f"there is no text in {shown or 'nothing'}")
 
 
-def _read_source(source: str | Path) -> str:
-    path = Path(source)
-    if str(source) in CORPORA and not path.exists():
-        return corpus(str(source))
-    try:
-        return path.read_bytes().decode("utf-8")  # as it is: no newline is translated
-    except FileNotFoundError:
-        raise OctavoError(
-            f"there is no file {path}, and no corpus of that name ({', '.join(CORPORA)})"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise OctavoError(f"{path} is not UTF-8 text: byte {error.start} cannot be decoded") from None
-    except OSError as error:
-        raise OctavoError(f"{path} cannot be read: {error.strerror}") from None
+def documents(sources: Sequence[Source], field: str = "text") -> Iterator[str]:
+    """The documents of files, whole: a plain text file is one, and so is each row of the others.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        See `sources`.
+    field : str
+        The field of JSON lines, or the column of Parquet, that holds the text.
+
+    Raises
+    ------
+    OctavoError
+        As `read` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a.jsonl").write_text('{"text": "One."}' + chr(10) + '{"text": "Two."}')
+    ...     list(documents(sources([folder])))
+    ['One.', 'Two.']
+    """
+    document: list[str] = []
+    for _, part in read(sources, field):
+        document.append(part.text)
+        if part.ends:
+            yield "".join(document)
+            document.clear()
+
+
+def blocks(sources: Sequence[Source], field: str = "text") -> Iterator[str]:
+    """The same texts in parts of about a million characters, cut where no tokenizer looks across.
+
+    This is what to make a tokenizer of when the texts are larger than memory:
+    ``octavo.tokenizers.char(blocks(...))``, or `train_bpe` of the first thousand of them.
+    """
+    for _, part in read(sources, field):
+        yield part.text
+
+
+def read_text(names: Sequence[str | Path], field: str = "text") -> str:
+    """All the text that names stand for, document after document; see `sources` and `documents`.
+
+    Raises
+    ------
+    OctavoError
+        If a file is missing, cannot be read, or all of them are empty.
+    """
+    return "".join(blocks(sources(names), field))
 
 
 def random_windows(ids: Array, batch: int, context: int, seed: int, step: int) -> Array:
     """`batch` windows of ``context + 1`` ids from anywhere: a pure function of the seed and the step.
+
+    Of ids that lie on the disk no more is read.
 
     Examples
     --------
@@ -143,13 +186,13 @@ def random_windows(ids: Array, batch: int, context: int, seed: int, step: int) -
     (2, 4)
     """
     starts = np.random.default_rng((seed, step)).integers(0, len(ids) - context, batch)
-    return ids[starts[:, None] + np.arange(context + 1)]
+    return np.asarray(ids[starts[:, None] + np.arange(context + 1)], np.int32)
 
 
 def disjoint_windows(ids: Array, context: int) -> Array:
     """The ids in windows of ``context + 1``, each beginning with the last id of the one before.
 
-    What is left at the end and fills no window is left out.
+    What is left at the end and fills no window is left out. It is a view: nothing is read or copied.
 
     Examples
     --------
@@ -157,5 +200,6 @@ def disjoint_windows(ids: Array, context: int) -> Array:
     array([[0, 1, 2, 3],
            [3, 4, 5, 6]])
     """
-    count = (len(ids) - 1) // context
-    return ids[np.arange(count)[:, None] * context + np.arange(context + 1)]
+    if len(ids) <= context:
+        return np.empty((0, context + 1), ids.dtype)
+    return np.lib.stride_tricks.sliding_window_view(ids, context + 1)[::context]

@@ -1,162 +1,142 @@
-"""Texts: files, corpora by name and digest, windows."""
+"""What names stand for, documents, and windows."""
 
+import gzip
 import hashlib
-import io
-import urllib.error
-import urllib.request
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import OctavoError, data
+from octavo.tokenizers import patterns
 
-# ---------------------------------------------------------------- corpora
+# ---------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("name", data.CORPORA)
-def test_a_corpus_is_found_by_name(name: str, corpora: Path) -> None:
-    text = data.corpus(name, cache=corpora)
-    entry = data.CORPORA[name]
-    assert hashlib.sha256(text.encode()).hexdigest() == entry.sha256
-    assert text == (corpora / entry.file).read_bytes().decode()
-    assert len(text) > 5_000
+def write(folder: Path, **files: str | bytes) -> None:
+    """Files of a folder; `__` is a folder in the name, `_` the dot of its suffix."""
+    for name, content in files.items():
+        path = folder / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def found(*names: str | Path) -> list[str]:
+    return [source.path.as_posix() for source in data.sources(names)]
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> data.Corpus:
-    """A corpus whose whole text is "hello"."""
-    digest = hashlib.sha256(b"hello\r\n").hexdigest()
-    entry = data.Corpus("hello.txt", digest, "https://example.org/hello.txt")
-    monkeypatch.setitem(data.CORPORA, "hello", entry)
-    return entry
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that one stands in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-class Network:
-    """Stands for `urllib.request.urlopen`; serves bytes or raises."""
-
-    def __init__(self, answer: bytes | Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.answer, self.addresses = answer, []  # type: ignore[var-annotated]
-        monkeypatch.setattr(urllib.request, "urlopen", self)
-
-    def __call__(self, address: str, timeout: float) -> Any:
-        self.addresses.append(address)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return io.BytesIO(self.answer)
-
-
-def test_a_corpus_is_downloaded_once(
-    published: data.Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = Network(b"hello\r\n", monkeypatch)
-    for _ in range(2):
-        assert data.corpus("hello", cache=tmp_path / "deep" / "cache") == "hello\r\n"
-    assert network.addresses == [published.address]
-    assert [p.name for p in (tmp_path / "deep" / "cache").iterdir()] == ["hello.txt"]
+def test_a_folder_stands_for_the_texts_in_it_and_below(here: Path) -> None:
+    write(here, d__b_txt="b", d__a_JSONL="", d__c_md="c", d__z__a_parquet_gz=b"", d__y_txt_GZ=b"", d__n="")
+    write(here, d__x__deep__e_txt="")
+    (here / "d" / ".octavo").mkdir()
+    (here / "d" / ".octavo" / "no.txt").write_text("no")
+    (here / "d" / ".no.txt").write_text("no")
+    os.symlink(here / "d", here / "d" / "loop")
+    texts = ["d/a.JSONL", "d/b.txt", "d/x/deep/e.txt", "d/y.txt.GZ", "d/z/a.parquet.gz"]
+    assert found("d") == texts
+    assert {source.home for source in data.sources(["d"])} == {Path("d")}
+    assert found("d/c.md", Path("d/x")) == ["d/c.md", "d/x/deep/e.txt"]
 
 
-def test_another_text_than_the_corpus_is_neither_kept_nor_read(
-    published: data.Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Network(b"<html>sign in</html>", monkeypatch)
-    with pytest.raises(OctavoError, match="is not the corpus"):
-        data.corpus("hello", cache=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "hello.txt").write_bytes(b"hello\n")
-    with pytest.raises(OctavoError, match="is not the corpus"):
-        data.corpus("hello", cache=tmp_path)
+def test_a_pattern_stands_for_the_files_that_match(here: Path) -> None:
+    write(here, a1_txt="", a2_txt="", b1_txt="", d__a3_txt="", d__a4_log="")
+    assert found("a?.txt") == ["a1.txt", "a2.txt"]
+    assert found("*/a*") == ["d/a3.txt", "d/a4.log"]
+    assert found("**/*3.txt", "b*") == ["d/a3.txt", "b1.txt"]
+    write(here, **{"[x]_txt": ""})
+    assert found("[x].txt") == ["[x].txt"]  # a file of that name comes before what it matches
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("name", "message"),
     [
-        urllib.error.URLError("no route"),
-        urllib.error.HTTPError("https://example.org", 404, "Not Found", None, None),  # type: ignore[arg-type]
-        TimeoutError("timed out"),
-        ConnectionResetError("reset"),
+        ("none.txt", "there is no file none.txt, and no corpus of that name"),
+        ("a.txt/b", "there is no file a.txt/b"),
+        ("*.csv", r"there is no file that \*.csv matches"),
+        ("empty", r"empty cannot be read: there is no file in it that ends in .txt, .jsonl, .parquet"),
+        ("a" * 5000, "cannot be read: File name too long"),
+        ("a\0b", "cannot be read: embedded null"),
     ],
 )
-def test_without_a_network_the_place_for_the_file_is_named(
-    error: Exception, published: data.Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Network(error, monkeypatch)
-    with pytest.raises(OctavoError, match=r"cannot download .*; put the file at .*hello\.txt"):
-        data.corpus("hello", cache=tmp_path)
+def test_names_that_stand_for_nothing(name: str, message: str, here: Path) -> None:
+    write(here, a_txt="a", empty__x_log="")
+    with pytest.raises(OctavoError, match=message):
+        data.sources([name])
 
 
-def test_a_corpus_that_is_published_nowhere_names_its_place(tmp_path: Path) -> None:
-    with pytest.raises(OctavoError, match=r"put the course's file at .*styles_train\.txt"):
-        data.corpus("styles-train", cache=tmp_path)
+def test_a_folder_that_cannot_be_opened(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, d__a_txt="a")
+
+    def scandir(path: Any) -> Any:
+        raise PermissionError(13, "Permission denied", "d/x")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OctavoError, match="d/x cannot be read: Permission denied"):
+        data.sources(["d"])
 
 
-def test_an_unknown_corpus_is_refused() -> None:
-    with pytest.raises(OctavoError, match="no corpus is called 'hamlet'; there are tinyshakespeare"):
-        data.corpus("hamlet")
-
-
-def test_a_cache_that_cannot_be_written_is_an_octavo_error(
-    published: data.Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Network(b"hello\r\n", monkeypatch)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OctavoError, match="cannot"):
-        data.corpus("hello", cache=tmp_path / "file" / "cache")
-
-
-def test_the_cache_is_where_the_system_keeps_such_things(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert data.cache_folder() == tmp_path / "octavo" / "corpora"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert data.cache_folder() == tmp_path / ".cache" / "octavo" / "corpora"
-
-
-# ---------------------------------------------------------------- files
-
-
-def test_files_are_read_one_after_the_other_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes("é\r\n".encode())
-    (tmp_path / "b").write_bytes(b"")
-    (tmp_path / "c").write_bytes(b"z")
-    assert data.read_text([tmp_path / "a", str(tmp_path / "b"), tmp_path / "c"]) == "é\r\nz"
-
-
-def test_a_corpus_may_stand_among_files(
-    published: data.Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Network(b"hello\r\n", monkeypatch)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+def test_a_corpus_may_stand_among_files(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(b"hello\r\n").hexdigest()
+    monkeypatch.setitem(data.CORPORA, "hello", data.Corpus("hello.txt", digest, None))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    write(here, cache__octavo__corpora__hello_txt="hello\r\n")
     assert data.read_text(["hello"]) == "hello\r\n"
-    (tmp_path / "hello").write_text("mine")
+    assert data.sources(["hello"])[0].home is None
+    write(here, hello="mine")
     assert data.read_text(["hello"]) == "mine"
 
 
-@pytest.mark.parametrize(
-    ("content", "named"), [(b"", "no text in"), (b"ab\xff", "byte 2 cannot be decoded"), (None, "no file")]
-)
-def test_files_without_text_are_refused(content: bytes | None, named: str, tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(OctavoError, match=named) as caught:
-        data.read_text([path])
-    assert "text.txt" in str(caught.value)
+# ---------------------------------------------------------------- texts
 
 
-def test_folders_and_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OctavoError, match="cannot be read"):
-        data.read_text([tmp_path])
-    with pytest.raises(OctavoError, match="no text in nothing"):
-        data.read_text([])
-    with pytest.raises(OctavoError, match="cannot be read"):
-        data.read_text(["a" * 5000])
+def test_files_are_read_one_after_the_other_as_they_are(here: Path) -> None:
+    write(here, a="é\r\n", b="", c="z", d_jsonl='{"text": "1"}\n{"text": "2\\n"}\n')
+    write(here, e_txt_gz=gzip.compress("ü".encode()))
+    assert data.read_text(["a", Path("b"), "c", "d.jsonl", "e.txt.gz"]) == "é\r\nz12\nü"
+    sources = data.sources(["a", "b", "d.jsonl"])
+    assert list(data.documents(sources)) == ["é\r\n", "1", "2\n"]  # an empty one is none
+    assert list(data.blocks(sources)) == ["é\r\n", "1", "2\n"]
+
+
+@given(st.lists(st.text(" \nab.é1", max_size=20), max_size=5), st.integers(1, 6))
+@settings(deadline=None)
+def test_documents_come_back_from_blocks(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("texts")
+    for number, text in enumerate(["x y z", *texts]):
+        (folder / f"{number}.txt").write_bytes(text.encode())
+    sources = data.sources([folder])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "_BLOCK", size)
+        assert list(data.documents(sources)) == ["x y z", *filter(None, texts)]
+        blocks = list(data.blocks(sources))
+        assert blocks == [block for text in ["x y z", *texts] for block in patterns.blocks(text)]
+    assert data.read_text([folder]) == "x y z" + "".join(texts)
+
+
+def test_no_text_at_all_is_refused(here: Path) -> None:
+    write(here, a_txt="", b_jsonl='\n{"text": ""}\n', **{f"c__{i}_txt": "" for i in range(9)})
+    for names, message in (
+        ([], "there is no text in nothing"),
+        (["a.txt", "b.jsonl"], "there is no text in a.txt, b.jsonl"),
+        (["c"], "there is no text in c/0.txt, .*c/7.txt and 1 more"),
+    ):
+        with pytest.raises(OctavoError, match=message):
+            data.read_text(names)
+        with pytest.raises(OctavoError, match=message):
+            list(data.documents(data.sources(names)))
 
 
 # ---------------------------------------------------------------- windows
@@ -173,6 +153,21 @@ def test_random_windows_are_a_pure_function_of_seed_and_step(
     assert windows.min() >= 0
     assert windows.max() <= 30
     np.testing.assert_array_equal(windows, data.random_windows(ids, batch, context, seed, step))
+
+
+def test_windows_of_ids_on_the_disk(tmp_path: Path) -> None:
+    length = 10**11  # of a file with a hole: who read it all would take a minute, and the memory of ten
+    with open(tmp_path / "ids", "wb") as file:
+        file.truncate(2 * length)
+        file.seek(2 * length - 6)
+        file.write(np.arange(3, dtype="<u2").tobytes())
+    ids = np.memmap(tmp_path / "ids", "<u2", "r")
+    windows = data.random_windows(ids, 4, 8, 0, 0)
+    assert windows.shape == (4, 9)
+    assert windows.dtype == np.int32
+    assert type(windows) is np.ndarray
+    assert data.disjoint_windows(ids, 9)[-1].tolist() == [0] * 7 + [0, 1, 2]
+    assert data.random_windows(ids[-5:], 1, 4, 0, 0).tolist() == [[0, 0, 0, 1, 2]]
 
 
 def test_random_windows_reach_both_ends() -> None:

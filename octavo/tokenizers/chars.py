@@ -98,7 +98,7 @@ class Char:
 
     def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
         """The ids of each text; there are no words to remember in `known`."""
-        return [self._ids(text).astype(id_dtype(len(self))) for text in texts]
+        return [self._ids(text, place="").astype(id_dtype(len(self))) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`."""
@@ -124,13 +124,13 @@ class Char:
         shown = self.alphabet if len(self) <= 24 else self.alphabet[:24] + "…"
         return f"Char(vocab_size={len(self)}, alphabet={shown!r})"
 
-    def _ids(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    def _ids(self, text: str, place: str = " at position {}") -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         # The last entry of the table stands for every code point above the alphabet's largest.
         ids = self._id_of.take(_code_points(text), mode="clip")
         if ids.size and ids.min() < 0:
             at = int(ids.argmin())
             raise OctavoError(
-                f"unknown character {_named(text[at])} at position {at}: it is not among the "
+                f"unknown character {_named(text[at])}{place.format(at)}: it is not among the "
                 f"{len(self)} characters of this tokenizer; remove it or make a tokenizer of more text"
             )
         return ids

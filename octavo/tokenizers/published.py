@@ -141,10 +141,10 @@ class ByteLevelBPE:
     def _learn(self, new: set[str], known: dict[str, bytes]) -> None:
         """Add the ids of words of ASCII and of chunks to `known`."""
         words = {part for part in new if part.isascii()} if self._ascii_words is not None else set()
-        merge = self._engine.model.tokenize
+        merge, dtype = self._engine.model.tokenize, self._dtype
         for word in words:
             ids = [token.id for token in merge(word.translate(tokenizer_json.SPELLING))]
-            known[word] = np.array(ids, self._dtype).tobytes()
+            known[word] = np.array(ids, dtype).tobytes()
         inner = {part for part in new - words if _inner(part)}
         for part in new - words - inner:
             known[part] = np.array(self._encode_whole(part), self._dtype).tobytes()

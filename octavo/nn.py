@@ -89,8 +89,10 @@ def view(params: Params | View) -> View:
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """``x W^T + b``: x [..., in], weight (out, in), bias (out,) -> [..., out]."""
-    y = x @ weight.T
-    return y if bias is None else y + bias
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # one product, forwards and in its gradients
+    y = rows @ weight.T
+    y = y if bias is None else y + bias
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def embed(ids: Array, weight: Array) -> Array:

@@ -25,6 +25,7 @@ from octavo.errors import OctavoError
 from octavo.formats import folder
 from octavo.journal import Journal, is_finished
 from octavo.learn import Learner, State
+from octavo.memory import keep_memory
 from octavo.model import Model
 from octavo.nn import Array
 from octavo.recipe import Recipe, Report
@@ -117,6 +118,7 @@ def train(
     except ImportError:
         raise OctavoError("training needs JAX and Optax: pip install jax optax") from None
     started = time.perf_counter() if started is None else started
+    keep_memory()
     where = Path(out) if out is not None else None
     asked = Asked(model_type, tokenizer, dict(sizes or {}), base, plain(recipe))
     newest = checkpoint.latest(where) if resume and where is not None else None

@@ -1,0 +1,24 @@
+"""Memory that is freed and asked for again at every step of training."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Of mallopt(3), in malloc.h.
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+PAD = 64 * 2**20  # bytes that are asked for at a time
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed for the next step, where it would give it back.
+
+    A step frees and takes tens of megabytes, which glibc returns to the kernel and gets back page by page,
+    zeroed: a fifth of the time of a small model. It holds for the process; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (ARENA_MAX, 1), (TOP_PAD, PAD)):
+            mallopt(option, value)

@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from octavo import data, models
 from octavo.checkpoint import Checkpoint
+from octavo.encoded import Progress, encode
 from octavo.errors import OctavoError
+from octavo.idfile import Encoded
 from octavo.model import Model
-from octavo.nn import Array
 from octavo.recipe import DEFAULTS, Recipe
+from octavo.tokenizers.interface import id_dtype
+
+BPE_BLOCKS = 256  # of about a million characters: what byte pairs are learned from, at most
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
-Begun = tuple[Model, Recipe, Array]
+Begun: TypeAlias = tuple[Model, Recipe, Encoded]
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is learned from: a text itself, or names that `octavo.data.sources` knows.
+
+    Attributes
+    ----------
+    given : str, or sequence of str or Path
+        A text, or names.
+    field : str
+        The field of JSON lines, or the column of Parquet, that holds the text.
+    progress : callable, optional
+        Is told how the encoding of large texts goes, as `octavo.encoded.encode` tells it.
+    """
+
+    given: str | Sequence[str | Path]
+    field: str = "text"
+    progress: Progress | None = None
+
+    def blocks(self) -> Iterable[str]:
+        """The text, in parts that fit into memory."""
+        if not isinstance(self.given, str):
+            return data.blocks(data.sources(self.given), self.field)
+        if not self.given:
+            raise OctavoError("there is no text to train on")
+        return [self.given]
+
+    def encode(self, tokenizer: Tokenizer) -> Encoded:
+        """The text as ids."""
+        if not isinstance(self.given, str):
+            return encode(data.sources(self.given), tokenizer, field=self.field, progress=self.progress)
+        ids = np.asarray(tokenizer.encode(self.given), id_dtype(tokenizer.vocab_size))
+        return Encoded(ids, 1, len(self.given.encode()), hashlib.sha256(ids.tobytes()).hexdigest())
 
 
 @dataclass
@@ -33,22 +72,20 @@ class Asked:
     base: Model | str | Path | None
     recipe: dict[str, Any]
 
-    def begin(self, text: str | Sequence[str | Path]) -> Begun:
-        """A new model, its recipe, and the ids of the text."""
+    def begin(self, text: Text) -> Begun:
+        """A new model, its recipe, and the text as ids."""
         if self.base is not None:
             return self._continue(text)
         model_type = self.model_type or "gru"
         models.architecture(model_type)  # refuses an unknown type
         recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
-        text = read(text)
         reader = tokenizer_of(self.tokenizer or "char", text)
         config = models.design(model_type, reader.vocab_size, **sizes_of(model_type, self.sizes, recipe))
-        ids = encode(reader, text)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
-        return Model(model_type, config, params, reader), recipe, ids
+        return Model(model_type, config, params, reader), recipe, text.encode(reader)
 
-    def _continue(self, text: str | Sequence[str | Path]) -> Begun:
-        """The model that is to be trained on, its recipe, and the ids of the text."""
+    def _continue(self, text: Text) -> Begun:
+        """The model that is to be trained on, its recipe, and the text as ids."""
         from octavo.storage import load
 
         said = {"model": self.model_type, "tokenizer": self.tokenizer, "size": self.sizes}
@@ -61,10 +98,10 @@ class Asked:
         recipe = Recipe(**(defaults | self.recipe))
         if model.context is not None and recipe.context > model.context:
             raise OctavoError(f"the model has a context of {model.context}, and {recipe.context} is more")
-        return model, recipe, encode(model.text_tokenizer(), read(text))
+        return model, recipe, text.encode(model.text_tokenizer())
 
-    def go_on(self, text: str | Sequence[str | Path], kept: Checkpoint) -> Begun:
-        """The model, recipe and ids of a checkpoint, if it agrees with all that is said."""
+    def go_on(self, text: Text, kept: Checkpoint) -> Begun:
+        """The model and recipe of a checkpoint and the text as ids, if it agrees with all that is said."""
         from octavo.storage import load
 
         was, folder = kept.run["asked"], kept.path.parents[1]
@@ -76,8 +113,8 @@ class Asked:
             if value and value != was[name]:
                 raise _other(kept, name, was[name], value)
         model = load(folder)
-        ids = encode(model.text_tokenizer(), read(text))
-        if digest(ids) != kept.run["text"]:
+        ids = text.encode(model.text_tokenizer())
+        if ids.sha256 != kept.run["text"]:
             raise OctavoError(f"{kept.path} is of a run on another text; name the files it was begun with")
         return model, recipe, ids
 
@@ -90,9 +127,9 @@ class Asked:
             "from": str(self.base) if isinstance(self.base, str | Path) else None,
         }
 
-    def identity(self, recipe: Recipe, ids: Array) -> dict[str, Any]:
+    def identity(self, recipe: Recipe, ids: Encoded) -> dict[str, Any]:
         """What a checkpoint tells of its run."""
-        return {"asked": self.spelled(), "recipe": asdict(recipe), "text": digest(ids)}
+        return {"asked": self.spelled(), "recipe": asdict(recipe), "text": ids.sha256}
 
 
 def _other(kept: Checkpoint, name: str, was: Any, value: Any) -> OctavoError:
@@ -109,35 +146,18 @@ def plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
 
 
-def read(text: str | Sequence[str | Path]) -> str:
-    """The text itself, or what files and corpora by name hold."""
-    return text if isinstance(text, str) else data.read_text(text)
-
-
-def encode(reader: Tokenizer, text: str) -> Array:
-    """The ids of a text."""
-    return np.asarray(reader.encode(text), np.int32)
-
-
-def digest(ids: Array) -> str:
-    """What tells one text from another."""
-    return hashlib.sha256(np.ascontiguousarray(ids).data).hexdigest()
-
-
-def tokenizer_of(spec: str | Tokenizer, text: str) -> Tokenizer:
+def tokenizer_of(spec: str | Tokenizer, text: Text) -> Tokenizer:
     """The tokenizer that `char`, `bpe:N` or a path names; a tokenizer is returned as it is."""
     from octavo import tokenizers
 
     if not isinstance(spec, str):
         return spec
-    if not text:
-        raise OctavoError("there is no text to train on")
     if spec == "char":
-        return tokenizers.char(text)
+        return tokenizers.char(text.blocks())
     if spec.startswith("bpe:"):
         if not spec[4:].isdecimal():
             raise OctavoError(f"a tokenizer is char, bpe:N (N tokens) or a path, not {spec!r}")
-        return tokenizers.train_bpe(text, int(spec[4:]))
+        return tokenizers.train_bpe(islice(text.blocks(), BPE_BLOCKS), int(spec[4:]))
     return tokenizers.open(spec)
 
 

@@ -1,4 +1,4 @@
-"""What a model learns from: texts by the names of files, folders, patterns and corpora, and windows of ids.
+"""What a model learns from: texts by the names of files, folders, patterns and corpora.
 
 How a file is read stands in `octavo.reading`, the corpora in `octavo.corpora`, and how texts of any size
 become ids on the disk in `octavo.encoded`.
@@ -11,11 +11,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from octavo.corpora import CORPORA, Corpus, cache_folder, corpus, corpus_file
 from octavo.errors import OctavoError
-from octavo.nn import Array
 from octavo.reading import READERS, Part, Source, parts
 
 __all__ = [
@@ -25,9 +22,7 @@ __all__ = [
     "blocks",
     "cache_folder",
     "corpus",
-    "disjoint_windows",
     "documents",
-    "random_windows",
     "read",
     "read_text",
     "sources",
@@ -173,33 +168,3 @@ def read_text(names: Sequence[str | Path], field: str = "text") -> str:
         If a file is missing, cannot be read, or all of them are empty.
     """
     return "".join(blocks(sources(names), field))
-
-
-def random_windows(ids: Array, batch: int, context: int, seed: int, step: int) -> Array:
-    """`batch` windows of ``context + 1`` ids from anywhere: a pure function of the seed and the step.
-
-    Of ids that lie on the disk no more is read.
-
-    Examples
-    --------
-    >>> random_windows(np.arange(100), batch=2, context=3, seed=0, step=7).shape
-    (2, 4)
-    """
-    starts = np.random.default_rng((seed, step)).integers(0, len(ids) - context, batch)
-    return np.asarray(ids[starts[:, None] + np.arange(context + 1)], np.int32)
-
-
-def disjoint_windows(ids: Array, context: int) -> Array:
-    """The ids in windows of ``context + 1``, each beginning with the last id of the one before.
-
-    What is left at the end and fills no window is left out. It is a view: nothing is read or copied.
-
-    Examples
-    --------
-    >>> disjoint_windows(np.arange(8), context=3)
-    array([[0, 1, 2, 3],
-           [3, 4, 5, 6]])
-    """
-    if len(ids) <= context:
-        return np.empty((0, context + 1), ids.dtype)
-    return np.lib.stride_tricks.sliding_window_view(ids, context + 1)[::context]

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo import checkpoint, mesh
-from octavo.asked import Asked, plain
+from octavo.asked import Asked, Text, plain
 from octavo.batches import HeldOut
+from octavo.encoded import Progress
 from octavo.errors import OctavoError
 from octavo.formats import folder
 from octavo.journal import Journal, is_finished
@@ -30,6 +31,7 @@ from octavo.model import Model
 from octavo.nn import Array
 from octavo.recipe import Recipe, Report
 from octavo.run import VALIDATION_TOKENS, DivergedError, Position, run
+from octavo.tokenizers.interface import token_lengths
 from octavo.version import __version__
 
 if TYPE_CHECKING:
@@ -46,11 +48,13 @@ def train(
     tokenizer: str | Tokenizer | None = None,
     sizes: Mapping[str, Any] | None = None,
     base: Model | str | Path | None = None,
+    field: str = "text",
     out: str | Path | None = None,
     resume: bool = False,
     mesh_sizes: str | None = None,
     report: Callable[[Report], None] | None = None,
     samples: bool = False,
+    progress: Progress | None = None,
     save_every: float = SAVE_EVERY,
     command: str | None = None,
     started: float | None = None,
@@ -61,8 +65,8 @@ def train(
     Parameters
     ----------
     text : str, or sequence of str or Path
-        The text itself, or a list of what `octavo.data.read_text` reads: files or corpora by name. The
-        end of it (`validation`, a tenth unless said) is held out.
+        The text itself, or a list of names: files, folders, patterns or corpora, as `octavo.data.sources`
+        describes them. The end of it (`validation`, a tenth unless said) is held out.
     model_type : {"rnn", "gru", "lstm", "plain", "prenorm"}, optional
         The architecture; "gru" unless said.
     tokenizer : str or Tokenizer, optional
@@ -73,6 +77,8 @@ def train(
         `units` (a tuple, one width per layer) and `embedding`. By default the course's.
     base : Model, str or Path, optional
         A model whose weights, config and tokenizer the new one begins with.
+    field : str
+        The field of JSON lines, or the column of Parquet, that holds the text.
     out : str or Path, optional
         A new folder to save the model in, with the log of the run in `training.jsonl`, the last
         weights in `last`, and while the run lasts, its checkpoints.
@@ -84,6 +90,8 @@ def train(
         Called with a `Report` after every step.
     samples : bool
         Whether some reports hold what the model writes by then.
+    progress : callable, optional
+        Called with what is being done and the share of it that is, while a large text is encoded.
     save_every : float
         Seconds between checkpoints.
     command : str, optional
@@ -120,6 +128,7 @@ def train(
     started = time.perf_counter() if started is None else started
     keep_memory()
     where = Path(out) if out is not None else None
+    source = Text(text, field, progress)
     asked = Asked(model_type, tokenizer, dict(sizes or {}), base, plain(recipe))
     newest = checkpoint.latest(where) if resume and where is not None else None
     kept = checkpoint.Checkpoint(newest) if newest else None
@@ -129,9 +138,11 @@ def train(
 
             return load(where)
         folder.refuse_existing(where)
-    model, settings, ids = asked.begin(text) if kept is None else asked.go_on(text, kept)
-    learned_from, rest = split(ids, settings)
-    held_out = HeldOut(rest, settings.context, token_lengths(model))
+    model, settings, ids = asked.begin(source) if kept is None else asked.go_on(source, kept)
+    learned_from, rest = split(ids.ids, settings)
+    lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not
+    lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
+    held_out = HeldOut(rest, settings.context, lengths)
     learner = Learner(model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else None))
     made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
     journal = Journal(model, where, made, asked.identity(settings, ids))
@@ -249,14 +260,6 @@ def sample_points() -> Callable[[float], bool]:
         return shown > before
 
     return due
-
-
-def token_lengths(model: Model) -> Array:
-    """The bytes of each token [V]; a model may know ids that its tokenizer has not."""
-    reader = model.text_tokenizer()
-    lengths = np.zeros(model.vocab_size)
-    lengths[: reader.vocab_size] = [len(reader.token_bytes(i)) for i in range(reader.vocab_size)]
-    return lengths
 
 
 def split(ids: Array, recipe: Recipe) -> tuple[Array, Array]:

@@ -44,6 +44,18 @@ def test_windows_of_a_file_are_read_one_by_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, starts[..., None] + np.arange(6))
 
 
+def test_windows_of_a_file_larger_than_memory(tmp_path: Path) -> None:
+    length = 10**11  # with a hole: who read it all would take a minute, and the memory of ten machines
+    with open(tmp_path / "ids", "wb") as file:
+        file.truncate(2 * length)
+        file.seek(2 * length - 6)
+        file.write(np.arange(3, dtype="<u2").tobytes())
+    ids = np.memmap(tmp_path / "ids", "<u2", "r")
+    assert batches.windows(ids, batches.window_starts(length, 4, 8, 0, 0), 8).shape == (4, 9)
+    end = np.array([length - 5])
+    assert batches.windows(ids, end, 4).tolist() == [[0, 0, 0, 1, 2]]
+
+
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 9))
 def test_every_held_out_token_but_the_first_counts_once(length: int, context: int, size: int) -> None:
     text = HeldOut(np.arange(length), context, np.ones(60))

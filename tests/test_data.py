@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,49 +136,3 @@ def test_no_text_at_all_is_refused(here: Path) -> None:
             data.read_text(names)
         with pytest.raises(OctavoError, match=message):
             list(data.documents(data.sources(names)))
-
-
-# ---------------------------------------------------------------- windows
-
-
-@given(st.integers(0, 2**40), st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 5))
-def test_random_windows_are_a_pure_function_of_seed_and_step(
-    seed: int, step: int, context: int, batch: int
-) -> None:
-    ids = np.arange(31)
-    windows = data.random_windows(ids, batch, context, seed, step)
-    assert windows.shape == (batch, context + 1)
-    assert (np.diff(windows) == 1).all()
-    assert windows.min() >= 0
-    assert windows.max() <= 30
-    np.testing.assert_array_equal(windows, data.random_windows(ids, batch, context, seed, step))
-
-
-def test_windows_of_ids_on_the_disk(tmp_path: Path) -> None:
-    length = 10**11  # of a file with a hole: who read it all would take a minute, and the memory of ten
-    with open(tmp_path / "ids", "wb") as file:
-        file.truncate(2 * length)
-        file.seek(2 * length - 6)
-        file.write(np.arange(3, dtype="<u2").tobytes())
-    ids = np.memmap(tmp_path / "ids", "<u2", "r")
-    windows = data.random_windows(ids, 4, 8, 0, 0)
-    assert windows.shape == (4, 9)
-    assert windows.dtype == np.int32
-    assert type(windows) is np.ndarray
-    assert data.disjoint_windows(ids, 9)[-1].tolist() == [0] * 7 + [0, 1, 2]
-    assert data.random_windows(ids[-5:], 1, 4, 0, 0).tolist() == [[0, 0, 0, 1, 2]]
-
-
-def test_random_windows_reach_both_ends() -> None:
-    windows = data.random_windows(np.arange(10), 500, 4, 0, 0)
-    assert set(windows[:, 0]) == set(range(6))
-    assert (data.random_windows(np.arange(5), 3, 4, 0, 0) == np.arange(5)).all()
-    assert not np.array_equal(windows, data.random_windows(np.arange(10), 500, 4, 0, 1))
-    assert not np.array_equal(windows, data.random_windows(np.arange(10), 500, 4, 1, 0))
-
-
-@given(st.integers(1, 50), st.integers(1, 20))
-def test_disjoint_windows_predict_every_id_once(length: int, context: int) -> None:
-    windows = data.disjoint_windows(np.arange(length), context)
-    assert windows.shape == ((length - 1) // context, context + 1)
-    np.testing.assert_array_equal(windows[:, 1:].ravel(), np.arange(1, len(windows) * context + 1))

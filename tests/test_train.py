@@ -1,5 +1,6 @@
 """Training: that it learns, reproduces, ends when it should, and keeps the right weights."""
 
+import gzip
 import importlib
 import itertools
 import json
@@ -23,6 +24,7 @@ training = importlib.import_module("octavo.train")  # the name octavo.train is t
 TEXT = "to be or not to be, that is the question: " * 30
 LEARNING: dict[str, Any] = {"context": 12, "batch": 8, "steps": 150, "lr": 2e-2, "dropout": 0.0}
 SMALL: dict[str, Any] = {"model_type": "rnn", "sizes": {"units": (5,)}, "context": 8, "batch": 2}
+TINY = {"d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8}
 
 
 def reports_of(text: str = TEXT, **options: Any) -> tuple[Model, list[Any]]:
@@ -184,12 +186,13 @@ def test_an_interrupt_before_the_first_step_saves_nothing(
 
 
 def test_a_tokenizer_may_be_made_named_or_given(tmp_path: Path) -> None:
-    made = asked.tokenizer_of("bpe:260", TEXT)
+    text = asked.Text(TEXT)
+    made = asked.tokenizer_of("bpe:260", text)
     assert made.vocab_size == 260
     made.save(tmp_path / "tokenizer.json")
-    assert asked.tokenizer_of(str(tmp_path / "tokenizer.json"), TEXT).encode(TEXT) == made.encode(TEXT)
-    assert asked.tokenizer_of(made, TEXT) is made
-    assert asked.tokenizer_of("char", TEXT).vocab_size == len(set(TEXT))
+    assert asked.tokenizer_of(str(tmp_path / "tokenizer.json"), text).encode(TEXT) == made.encode(TEXT)
+    assert asked.tokenizer_of(made, text) is made
+    assert asked.tokenizer_of("char", text).vocab_size == len(set(TEXT))
 
 
 def test_the_end_of_the_text_is_held_out() -> None:
@@ -261,3 +264,41 @@ def test_without_jax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "optax", None)
     with pytest.raises(OctavoError, match="pip install jax optax"):
         octavo.train(TEXT, steps=1, **SMALL)
+
+
+def test_files_of_many_kinds_are_one_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    rows = [json.dumps({"story": TEXT}), json.dumps({"story": TEXT})]
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
+        file.write("\n".join(rows))
+    together = octavo.train([tmp_path], field="story", steps=3, **SMALL)
+    alone = octavo.train(3 * TEXT, steps=3, **SMALL)
+    for name, value in alone.params.items():
+        np.testing.assert_array_equal(together.params[name], value)
+
+
+def test_a_run_can_begin_from_a_model(tmp_path: Path) -> None:
+    first = octavo.train(TEXT, steps=200, lr=0.02, out=tmp_path / "first", **SMALL)
+    start = held_out_loss(first, TEXT, 8)
+    seen: list[Report] = []
+    second = octavo.train(TEXT, steps=60, base=tmp_path / "first", lr=0.02, report=seen.append, context=8)
+    assert second.config == first.config
+    assert second.tokenizer == first.tokenizer
+    assert seen[1].loss < start + 0.5 < math.log(first.vocab_size)
+    assert held_out_loss(second, TEXT, 8) < start
+    with pytest.raises(OctavoError, match="has its own model and tokenizer; leave that out"):
+        octavo.train(TEXT, steps=1, base=first, model_type="rnn", tokenizer="char")
+    transformer = octavo.train(TEXT, model_type="plain", sizes=TINY, steps=1, context=8, batch=2)
+    with pytest.raises(OctavoError, match="a context of 8, and 9 is more"):
+        octavo.train(TEXT, steps=1, base=transformer, context=9)
+    assert octavo.train(TEXT, steps=1, base=transformer).context == 8
+
+
+def test_some_reports_hold_what_the_model_writes() -> None:
+    seen: list[Report] = []
+    octavo.train(TEXT, steps=40, samples=True, report=seen.append, **SMALL)
+    samples = [r.sample for r in seen if r.sample is not None]
+    assert len(samples) == 5
+    opening = TEXT[len(TEXT) - int(len(TEXT) * 0.1) :][:16]
+    assert all(sample.startswith(opening) and len(sample) == 16 + 80 for sample in samples)
+    assert len(set(samples)) > 1

@@ -14,12 +14,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 import octavo
-from octavo import mesh
+from octavo import data, mesh
 from octavo.cli import loading
 from octavo.cli.printing import emit, reachable
 from octavo.cli.progress import History, TensorBoard, print_summary, watched
 from octavo.cli.runs import read_run
-from octavo.data import read_text
 from octavo.errors import OctavoError
 from octavo.recipe import DEFAULTS, Recipe, Report
 from octavo.train import SAVE_EVERY
@@ -57,7 +56,7 @@ def run(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="Texts, learned from one after the other, or corpora by name.",
+            help="Texts (.txt, .jsonl, .parquet, .gz), folders, patterns, or corpora by name.",
             metavar="FILE",
             show_default=False,
         ),
@@ -90,6 +89,9 @@ def run(
         str | None,
         typer.Option("--from", help="A model to train on: its weights, sizes, tokenizer.", metavar="MODEL"),
     ] = None,
+    field: Annotated[
+        str, typer.Option(help="Field of .jsonl, column of .parquet, with the text.", metavar="NAME")
+    ] = "text",
     json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line per evaluation and a last one in summary.")
     ] = False,
@@ -215,11 +217,13 @@ def run(
             tokenizer=tokenizer,
             sizes=sizes(size),
             base=base,
+            field=field,
             out=out,
             resume=resume,
             mesh_sizes=mesh_sizes,
             report=together(watchers) if mesh.leads() else None,
             samples=not json and sys.stdout.isatty(),
+            progress=encoding if sys.stderr.isatty() else None,
             save_every=save_every,
             command=shlex.join(["octavo", *sys.argv[1:]]),
             started=process_start(),
@@ -233,7 +237,7 @@ def run(
         emit(facts | {"out": out, "parameters": trained.count()})
     else:
         again = [part for part in sys.argv[1:] if part != "--resume"]
-        print_summary(trained, facts, out, opening(files), shlex.join(["octavo", *again, "--resume"]))
+        print_summary(trained, facts, out, opening(files, field), shlex.join(["octavo", *again, "--resume"]))
     if facts["interrupted"]:
         raise typer.Exit(130)
 
@@ -256,6 +260,12 @@ def own_stdout() -> None:
     sys.stdout = os.fdopen(own, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
+def encoding(what: str, share: float) -> None:
+    """Say on the terminal how the encoding of a large text goes."""
+    end = "\n" if share >= 1 else ""
+    print(f"\r{what} the text: {share:4.0%}", end=end, file=sys.stderr, flush=True)
+
+
 def process_start() -> float:
     """The reading of `time.perf_counter` when this process began, where the system tells, else now."""
     try:
@@ -266,9 +276,9 @@ def process_start() -> float:
     return time.perf_counter() - age
 
 
-def opening(files: list[str]) -> str:
+def opening(files: list[str], field: str) -> str:
     """The first words of the texts: a prompt that the new model can read."""
-    text = read_text(files[:1])[:10_000]
+    text = next(iter(data.blocks(data.sources(files[:1]), field)))[:10_000]
     first = next((row for row in text.splitlines() if row.strip()), text)
     return " ".join(first.split()[:3])[:30]
 

@@ -17,7 +17,7 @@ from octavo.encoded import Progress, encode
 from octavo.errors import OctavoError
 from octavo.idfile import Encoded
 from octavo.model import Model
-from octavo.recipe import DEFAULTS, Recipe
+from octavo.recipe import DEFAULTS, Recipe, named_size
 from octavo.tokenizers.interface import id_dtype
 
 BPE_BLOCKS = 256  # of about a million characters: what byte pairs are learned from, at most
@@ -68,6 +68,7 @@ class Asked:
 
     model_type: str | None
     tokenizer: str | Tokenizer | None
+    size: str | None
     sizes: dict[str, Any]
     base: Model | str | Path | None
     recipe: dict[str, Any]
@@ -80,7 +81,9 @@ class Asked:
         models.architecture(model_type)  # refuses an unknown type
         recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
         reader = tokenizer_of(self.tokenizer or "char", text)
-        config = models.design(model_type, reader.vocab_size, **sizes_of(model_type, self.sizes, recipe))
+        named = named_size(model_type, self.size) if self.size else {}
+        sizes = sizes_of(model_type, named | self.sizes, recipe)
+        config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
         return Model(model_type, config, params, reader), recipe, text.encode(reader)
 
@@ -88,7 +91,7 @@ class Asked:
         """The model that is to be trained on, its recipe, and the text as ids."""
         from octavo.storage import load
 
-        said = {"model": self.model_type, "tokenizer": self.tokenizer, "size": self.sizes}
+        said = {"model": self.model_type, "tokenizer": self.tokenizer, "size": self.size or self.sizes}
         if given := [name for name, value in said.items() if value]:
             raise OctavoError(f"a model to begin from has its own {' and '.join(given)}; leave that out")
         model = self.base if isinstance(self.base, Model) else load(str(self.base))
@@ -123,7 +126,8 @@ class Asked:
         return {
             "model": self.model_type,
             "tokenizer": self.tokenizer if isinstance(self.tokenizer, str) else None,
-            "size": {name: list(v) if isinstance(v, tuple) else v for name, v in self.sizes.items()},
+            "size": self.size,
+            "sizes": {name: list(v) if isinstance(v, tuple) else v for name, v in self.sizes.items()},
             "from": str(self.base) if isinstance(self.base, str | Path) else None,
         }
 

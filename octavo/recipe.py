@@ -110,8 +110,51 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "lstm": {"lr": 3e-3, "dropout": 0.3},
     "plain": {"lr": 1e-3, "batch": 8},
     "prenorm": {"lr": 1e-3, "batch": 8},
+    "llama": {"lr": 1e-3, "batch": 8},
+    "gpt2": {"lr": 1e-3, "batch": 8},
 }
 """What a recipe says unless told otherwise, by model type."""
+
+
+WIDE = {"small": (128, 4, 4), "medium": (384, 6, 6), "large": (768, 12, 12)}  # width, layers, heads
+RECURRENT = {"small": (256,), "medium": (512,), "large": (1024,)}
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "rnn": {name: {"units": units} for name, units in (RECURRENT | {"course": (128, 64)}).items()},
+    "gru": {name: {"units": units} for name, units in (RECURRENT | {"course": (512,)}).items()},
+    "lstm": {name: {"units": units} for name, units in RECURRENT.items()},
+    "plain": {
+        name: {"d_model": d, "n_layers": n, "n_heads": h, "d_ff": 4 * d}
+        for name, (d, n, h) in (WIDE | {"course": (512, 4, 8)}).items()
+    },
+    "prenorm": {
+        name: {"d_model": d, "n_layers": n, "n_heads": h, "d_ff": 4 * d} for name, (d, n, h) in WIDE.items()
+    },
+    "llama": {
+        name: {
+            "hidden_size": d,
+            "num_hidden_layers": n,
+            "num_attention_heads": h,
+            "intermediate_size": 8 * d // 3 // 32 * 32,
+        }
+        for name, (d, n, h) in WIDE.items()
+    },
+    "gpt2": {name: {"n_embd": d, "n_layer": n, "n_head": h} for name, (d, n, h) in WIDE.items()},
+}
+"""Sizes by name, by model type. The large GPT-2 is the smallest that was published (124 M parameters)."""
+
+
+def named_size(model_type: str, name: str) -> dict[str, Any]:
+    """The fields of a config that a size stands for.
+
+    Examples
+    --------
+    >>> named_size("gru", "course")
+    {'units': (512,)}
+    """
+    sizes = SIZES[model_type]
+    if name not in sizes:
+        raise OctavoError(f"{model_type} has no size {name}; it has {', '.join(sizes)}, or say field=value")
+    return dict(sizes[name])
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def train(
     *,
     model_type: str | None = None,
     tokenizer: str | Tokenizer | None = None,
+    size: str | None = None,
     sizes: Mapping[str, Any] | None = None,
     base: Model | str | Path | None = None,
     field: str = "text",
@@ -67,11 +68,13 @@ def train(
     text : str, or sequence of str or Path
         The text itself, or a list of names: files, folders, patterns or corpora, as `octavo.data.sources`
         describes them. The end of it (`validation`, a tenth unless said) is held out.
-    model_type : {"rnn", "gru", "lstm", "plain", "prenorm"}, optional
+    model_type : {"rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2"}, optional
         The architecture; "gru" unless said.
     tokenizer : str or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
         `tokenizer.json`, or a tokenizer; "char" unless said.
+    size : str, optional
+        A size by name, "small" say: `octavo.recipe.SIZES` lists them.
     sizes : mapping, optional
         Fields of the architecture's config, ``{"d_model": 128}`` say, or for recurrent models
         `units` (a tuple, one width per layer) and `embedding`. By default the course's.
@@ -129,7 +132,7 @@ def train(
     keep_memory()
     where = Path(out) if out is not None else None
     source = Text(text, field, progress)
-    asked = Asked(model_type, tokenizer, dict(sizes or {}), base, plain(recipe))
+    asked = Asked(model_type, tokenizer, size, dict(sizes or {}), base, plain(recipe))
     newest = checkpoint.latest(where) if resume and where is not None else None
     kept = checkpoint.Checkpoint(newest) if newest else None
     if where is not None and kept is None:

@@ -67,7 +67,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="rnn, gru, lstm, or a Transformer: plain, prenorm. \\[default: gru]",
+            help=f"{', '.join(DEFAULTS)}. \\[default: gru]",
             metavar="TYPE",
         ),
     ] = None,
@@ -81,8 +81,8 @@ def run(
     size: Annotated[
         list[str] | None,
         typer.Option(
-            help="A size of the model: units=128,64 or d_model=256. Repeatable. \\[default: the course's]",
-            metavar="KEY=VALUE",
+            help="small, medium, large; or a field: units=128,64, d_model=256. Repeatable.",
+            metavar="NAME|KEY=VALUE",
         ),
     ] = None,
     base: Annotated[
@@ -215,7 +215,7 @@ def run(
             files,
             model_type=model,
             tokenizer=tokenizer,
-            sizes=sizes(size),
+            **sizes(size),
             base=base,
             field=field,
             out=out,
@@ -289,10 +289,13 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def sizes(items: list[str] | None) -> dict[str, Any]:
-    """The sizes that ``KEY=VALUE`` items spell; `units` is a width per layer, even if it is one."""
-    found = loading.pairs("--size", items)
+    """The size by name and those that ``KEY=VALUE`` items spell; `units` is always a width per layer."""
+    names = [item for item in items or () if "=" not in item]
+    if len(names) > 1:
+        raise OctavoError(f"--size takes one name, and KEY=VALUE; not {' and '.join(names)}")
+    found = loading.pairs("--size", [item for item in items or () if "=" in item])
     if "vocab_size" in found:
         raise OctavoError("the vocabulary has the size that --tokenizer gives it")
     if "units" in found and not isinstance(found["units"], tuple):
         found["units"] = (found["units"],)
-    return found
+    return {"size": names[0] if names else None, "sizes": found}

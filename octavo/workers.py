@@ -31,10 +31,13 @@ from octavo.tokenizers.interface import id_dtype
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
-# SIGINT is ignored as first thing: Ctrl-C reaches every process of a terminal, and the parent ends these.
+# First of all SIGINT is ignored: Ctrl-C reaches every process of a terminal, and the parent ends these. If
+# the parent is killed, its end of the pipes closes, and these end without a word.
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+if hasattr(signal, "SIGPIPE"):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 sys.path[:] = sys.argv[2:]
 from octavo.workers import serve
 serve(sys.argv[1])
@@ -174,6 +177,8 @@ def serve(saved: str) -> None:
     tokenizer = tokenizers.open(saved)
     known: dict[str, bytes] = {}
     for line in sys.stdin.buffer:
+        if not line.endswith(b"\n"):  # who asked ended in the middle of it
+            return
         texts, ends = json.loads(line.decode("utf-8", "surrogatepass"))
         try:
             encoded, answer = True, work(tokenizer, texts, ends, known)

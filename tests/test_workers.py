@@ -125,6 +125,40 @@ def test_an_interrupt_is_the_business_of_who_started_them(saved: Path) -> None:
         assert workers._asked(worker, job) == first
 
 
+def test_they_end_with_who_started_them(tmp_path: Path) -> None:
+    code = """if True:
+        from itertools import repeat
+        from pathlib import Path
+        from octavo import tokenizers
+        from octavo.workers import Job, in_parallel
+        tokenizer = tokenizers.train_bpe("to be", 256)
+        tokenizer.save("tokenizer.json")
+        job = Job(["to be or not to be " * 20_000], [True], [None])
+        for _ in in_parallel(tokenizer, Path("tokenizer.json"), repeat(job), 2):
+            print("made", flush=True)
+    """
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes) as process:  # type: ignore
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"made\n"
+        process.kill()
+        assert process.communicate(timeout=60)[1] == b""  # which ends when all have closed their end
+
+
+@pytest.mark.parametrize("line", [b'[["to be"], [true]]\n', b'[["to b'])
+def test_who_has_nobody_to_answer_ends_without_a_word(
+    line: bytes, saved: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with workers._started(saved, 1) as (worker,):
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdout.close()
+        worker.stdin.write(line)
+        worker.stdin.close()
+        assert worker.wait(60) in (-signal.SIGPIPE, 0)
+    assert capfd.readouterr().err == ""
+
+
 def test_no_process_can_be_started(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(OctavoError, match="no process to encode in can be started: No such file"):

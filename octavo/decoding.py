@@ -124,6 +124,8 @@ def tokens(
         raise OctavoError(f"limit is the number of tokens to write, not {limit!r}")
     if not isinstance(stop, Collection) or not all(is_whole(token) for token in stop):
         raise OctavoError(f"stop is a collection of token ids, not {stop!r}")
+    if model.longest is not None:
+        nn.require_positions(len(prompt) + max(limit - 1, 0), model.longest)
     _check_memory(model, len(prompt))
     return _draw(model, prompt, limit, frozenset(stop), sampling)
 

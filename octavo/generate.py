@@ -51,6 +51,8 @@ def pieces(
     ids = tokenizer.encode(prompt)
     if limit is None:
         limit = max(model.context - len(ids), 32) if model.context else RECURRENT_LIMIT
+        if model.longest is not None:
+            limit = min(limit, max(model.longest - len(ids) + 1, 0))
     if unread := range(tokenizer.vocab_size, model.vocab_size):  # ids that no text has are never drawn
         options["logit_bias"] = {**(options.get("logit_bias") or {}), **dict.fromkeys(unread, -math.inf)}
     drawn = tokens(model, ids, limit=limit, stop=[s for s in stop if not isinstance(s, str)], **options)

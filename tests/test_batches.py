@@ -15,22 +15,36 @@ def test_a_batch_is_a_function_of_the_seed_and_the_step() -> None:
     def starts(seed: int, step: int) -> bytes:
         return batches.window_starts(1000, 4, 8, seed, step).tobytes()
 
-    assert starts(0, 5) == starts(0, 5)
-    assert len({starts(seed, step) for seed in range(3) for step in range(20)}) == 60
+    steps = list(range(1, 90))
+    forwards = [starts(0, step) for step in steps]
+    assert [starts(0, step) for step in reversed(steps)] == forwards[::-1]
+    assert len({starts(seed, step) for seed in range(3) for step in range(1, 21)}) == 60
 
 
 @given(st.integers(2, 300), st.integers(1, 40), st.integers(0, 9))
 def test_windows_lie_within_the_text(length: int, context: int, step: int) -> None:
     if length <= context:
         return
-    starts = batches.window_starts(length, 5, context, 0, step)
+    starts = batches.window_starts(length, 5, context, 0, step + 1)
     assert starts.min() >= 0
     assert starts.max() + context < length
 
 
 def test_every_place_of_the_text_is_learned_from() -> None:
-    seen = np.concatenate([batches.window_starts(20, 8, 4, 0, step) for step in range(100)])
+    seen = np.concatenate([batches.window_starts(20, 8, 4, 0, step) for step in range(1, 100)])
     assert set(seen) == set(range(16))
+
+
+@given(st.integers(2, 400), st.integers(1, 9), st.integers(1, 9))
+def test_an_epoch_reads_no_token_twice(length: int, context: int, batch: int) -> None:
+    if length <= context:
+        return
+    count = max((length - context) // context, 1)
+    steps = range(1, -(-2 * count // batch) + 1)
+    starts = np.concatenate([batches.window_starts(length, batch, context, 0, step) for step in steps])
+    for epoch in (starts[:count], starts[count : 2 * count]):
+        read = (np.sort(epoch)[:, None] + np.arange(context)).ravel()
+        assert len(set(read)) == len(read) > length - 3 * context
 
 
 def test_windows_of_a_file_are_read_one_by_one(tmp_path: Path) -> None:
@@ -51,7 +65,7 @@ def test_windows_of_a_file_larger_than_memory(tmp_path: Path) -> None:
         file.seek(2 * length - 6)
         file.write(np.arange(3, dtype="<u2").tobytes())
     ids = np.memmap(tmp_path / "ids", "<u2", "r")
-    assert batches.windows(ids, batches.window_starts(length, 4, 8, 0, 0), 8).shape == (4, 9)
+    assert batches.windows(ids, np.array([0, 10**10, 7, 5]), 8).shape == (4, 9)
     end = np.array([length - 5])
     assert batches.windows(ids, end, 4).tolist() == [[0, 0, 0, 1, 2]]
 

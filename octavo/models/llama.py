@@ -114,11 +114,16 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
 
 
 def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Array:
-    """A parameter before training: fan-in scaled, each residual branch by the depth besides."""
+    """A parameter before training: fan-in scaled, the ends of residual branches zero.
+
+    Where the head is tied to the embedding they are not: it would begin by repeating each token.
+    """
     if len(shape) == 1:
         return nn.ones(shape)
-    branch_end = name.endswith(("o_proj.weight", "down_proj.weight"))
-    return nn.normal(rng, shape, shape[1] ** -0.5 * ((2 * c.num_hidden_layers) ** -0.5 if branch_end else 1))
+    scale = shape[1] ** -0.5
+    if name.endswith(("o_proj.weight", "down_proj.weight")):
+        scale *= (2 * c.num_hidden_layers) ** -0.5 if c.tie_word_embeddings else 0.0
+    return nn.normal(rng, shape, scale)
 
 
 def init_state(c: Config, batch: int, length: int, like: Array) -> nn.Cache:

@@ -134,10 +134,12 @@ def rows(x: Array, weight: Array, y: Array, first: int, end: int) -> None:
 @compiled
 def multiply(x: Array, weight: Array) -> Array:
     """``x W^T``: x [B, in], weight (out, in) -> [B, out]; each weight is fetched once."""
-    y = np.empty((x.shape[0], weight.shape[0]), np.float32)
-    for first in range(0, weight.shape[0], BLOCK):
-        for b in range(x.shape[0]):
-            rows(x[b], weight, y[b], first, min(first + BLOCK, weight.shape[0]))
+    batch, count = x.shape[0], weight.shape[0]
+    y = np.empty((batch, count), np.float32)
+    block = BLOCK if batch > 1 else count
+    for first in range(0, count, block):
+        for b in range(batch):
+            rows(x[b], weight, y[b], first, min(first + block, count))
     return y
 
 
@@ -151,23 +153,23 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:
     return y
 
 
-# ---------------------------------------------------------------- cells: x is W x + b, u is U h; all [B, ...]
+# ---------------------------------------------------------------- cells: x is W x + b, weight is U
 
 
 @compiled
-def rnn(x: Array, u: Array) -> Array:
-    """One Elman step; x and u [B, U]."""
-    h = np.empty_like(x)
+def rnn(x: Array, weight: Array, h: Array) -> Array:
+    """One Elman step; x and h [B, U], weight (U, U)."""
+    y = multiply(h, weight)
     for b in range(h.shape[0]):
         for i in range(h.shape[1]):
-            h[b, i] = tanh(x[b, i] + u[b, i])
-    return h
+            y[b, i] = tanh(x[b, i] + y[b, i])
+    return y
 
 
 @compiled
-def gru(x: Array, u: Array, bias: Array, h: Array) -> Array:
-    """One GRU step that resets after the product; x and u [B, 3 U] for z, r and the candidate."""
-    n, y = h.shape[1], np.empty_like(h)
+def gru_after(x: Array, weight: Array, bias: Array, h: Array) -> Array:
+    """One GRU step that resets after the product; x [B, 3 U] for z, r and the candidate, weight (3 U, U)."""
+    n, u, y = h.shape[1], multiply(h, weight), np.empty_like(h)
     for b in range(h.shape[0]):
         for i in range(n):
             j, k = n + i, 2 * n + i
@@ -179,19 +181,14 @@ def gru(x: Array, u: Array, bias: Array, h: Array) -> Array:
 
 
 @compiled
-def reset(x: Array, u: Array, h: Array) -> Array:
-    """What a GRU that resets before the product multiplies, ``r h``; x [B, 3 U], u [B, 2 U] for z and r."""
+def gru_before(x: Array, weight: Array, h: Array) -> Array:
+    """One GRU step that resets before the product; x [B, 3 U] for z, r and the candidate, weight (3 U, U)."""
     n, y = h.shape[1], np.empty_like(h)
+    u = multiply(h, weight[: 2 * n])
     for b in range(h.shape[0]):
         for i in range(n):
             y[b, i] = sigmoid(x[b, n + i] + u[b, n + i]) * h[b, i]
-    return y
-
-
-@compiled
-def gru_before(x: Array, u: Array, v: Array, h: Array) -> Array:
-    """The rest of that step; x [B, 3 U], u [B, 2 U] for z and r, v [B, U] for the candidate."""
-    n, y = h.shape[1], np.empty_like(h)
+    v = multiply(y, weight[2 * n :])
     for b in range(h.shape[0]):
         for i in range(n):
             z, candidate = sigmoid(x[b, i] + u[b, i]), tanh(x[b, 2 * n + i] + v[b, i])
@@ -200,16 +197,16 @@ def gru_before(x: Array, u: Array, v: Array, h: Array) -> Array:
 
 
 @compiled
-def lstm(x: Array, u: Array, m: Array) -> tuple[Array, Array]:
-    """One LSTM step; x and u [B, 4 U] for i, f, the candidate and o."""
-    n, h, memory = m.shape[1], np.empty_like(m), np.empty_like(m)
-    for b in range(m.shape[0]):
+def lstm(x: Array, weight: Array, h: Array, m: Array) -> tuple[Array, Array]:
+    """One LSTM step; x [B, 4 U] for i, f, the candidate and o, weight (4 U, U), h and m [B, U]."""
+    n, u, y, memory = h.shape[1], multiply(h, weight), np.empty_like(h), np.empty_like(m)
+    for b in range(h.shape[0]):
         for i in range(n):
             kept = sigmoid(x[b, n + i] + u[b, n + i]) * m[b, i]
             added = sigmoid(x[b, i] + u[b, i]) * tanh(x[b, 2 * n + i] + u[b, 2 * n + i])
             memory[b, i] = kept + added
-            h[b, i] = sigmoid(x[b, 3 * n + i] + u[b, 3 * n + i]) * tanh(memory[b, i])
-    return h, memory
+            y[b, i] = sigmoid(x[b, 3 * n + i] + u[b, 3 * n + i]) * tanh(memory[b, i])
+    return y, memory
 
 
 # ---------------------------------------------------------------- a draw

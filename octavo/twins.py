@@ -20,8 +20,6 @@ from octavo.sample import GREEDY, Sampling
 FEW = 256  # tokens of a vocabulary that sorting by insertion is the quickest for
 
 Memory = tuple[Array, ...]
-Product = Callable[[Array], Array]
-"""``W x`` for one matrix: x [B, in] -> [B, out]."""
 Step = Callable[[Array, Memory], tuple[Array, Memory]]
 """One layer: its input, ids [B] or [B, D], and its memory -> its output [B, U] and its memory."""
 
@@ -97,24 +95,18 @@ def step_of(layer: Layer, p: nn.View, first: bool) -> Step:
 
 def cell_of(layer: Layer, weight: Array, bias: Array | None) -> Callable[..., Memory]:
     """The step of a recurrent layer: ``W x + b`` and the memory -> the next memory."""
-    if layer.kind == "gru" and not layer.reset_after:
-        zr, candidate = product(weight[: 2 * layer.units]), product(weight[2 * layer.units :])
-
-        def before(x: Array, h: Array) -> Memory:
-            u = zr(h)
-            return (kernels.gru_before(x, u, candidate(kernels.reset(x, u, h)), h),)
-
-        return before
-    u = product(weight)
+    kept = stored(weight)
     if layer.kind == "rnn":
-        return lambda x, h: (kernels.rnn(x, u(h)),)
+        return lambda x, h: (kernels.rnn(x, kept, h),)
     if layer.kind == "lstm":
-        return lambda x, h, m: kernels.lstm(x, u(h), m)
+        return lambda x, h, m: kernels.lstm(x, kept, h, m)
+    if not layer.reset_after:
+        return lambda x, h: (kernels.gru_before(x, kept, h),)
     offset = bias_of(weight, bias)
-    return lambda x, h: (kernels.gru(x, u(h), offset, h),)
+    return lambda x, h: (kernels.gru_after(x, kept, offset, h),)
 
 
-def projection(weight: Array, bias: Array | None, first: bool) -> Product:
+def projection(weight: Array, bias: Array | None, first: bool) -> Callable[[Array], Array]:
     """``W x + b``; for ids [B] a row of a table that is made once."""
     offset = bias_of(weight, bias)
     if first:
@@ -127,12 +119,6 @@ def projection(weight: Array, bias: Array | None, first: bool) -> Product:
 def bias_of(weight: Array, bias: Array | None) -> Array:
     """The bias (out,) of a matrix (out, in), zero where the model has none."""
     return np.zeros(len(weight), np.float32) if bias is None else plain(bias)
-
-
-def product(weight: Array) -> Product:
-    """The product with a matrix."""
-    kept = stored(weight)
-    return lambda x: kernels.multiply(x, kept)
 
 
 def stored(weight: Array) -> Array:

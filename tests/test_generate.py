@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -222,6 +223,14 @@ def test_weights_that_change_between_two_texts_count(monkeypatch: pytest.MonkeyP
     before = ids_of(model, [1], limit=40, seed=0)
     model.params["layers.0.weight_hh"][:] *= -1
     assert ids_of(model, [1], limit=40, seed=0) != before
+
+
+def test_threads_write_at_once() -> None:
+    model = build("lstm")
+    alone = [ids_of(model, [1], limit=300, seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda seed: ids_of(model, [1], limit=300, seed=seed), range(4))
+        assert list(together) == alone
 
 
 def python(program: str) -> str:

@@ -5,16 +5,17 @@
     Muon (Jordan et al. 2024):           m = mu m + (1-mu) g;  u = (1-mu) g + mu m
                                          w = w - lr (0.2 sqrt(max(rows, columns)) NS(u) + wd w)
 
-NS brings the singular values of a matrix near 1 by Newton and Schulz's iteration. The factor makes an
-update as large as AdamW's usually are (Liu et al. 2025, section 2.2), so that one learning rate serves
-both. What Muon changes are the matrices between hidden vectors; tables of the vocabulary or of
+NS brings the singular values of a matrix near 1 by an iteration in the manner of Newton and Schulz. The
+factor makes an update as large as AdamW's usually are (Liu et al. 2025, section 2.2), so that one learning
+rate serves both. What Muon changes are the matrices between hidden vectors; tables of the vocabulary or of
 positions, gains and biases are AdamW's.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from octavo.nn import Array
 from octavo.recipe import Recipe
@@ -25,23 +26,62 @@ HIDDEN = re.compile(
 )
 """The names of the matrices between hidden vectors, in every architecture."""
 
-MOMENTUM, ITERATIONS = 0.95, 5
-QUINTIC = (3.4445, -4.7750, 2.0315)  # a, b, c of X = a X + (b A + c A A) X with A = X X^T
-TINY = 1e-7
+MOMENTUM, TINY = 0.95, 1e-7
+
+
+class Iteration(NamedTuple):
+    """Steps ``X = a X + (b A + c A A) X`` with ``A = X X^T``, on X divided by `margin` times its norm."""
+
+    steps: tuple[tuple[float, float, float], ...]
+    margin: float
+
+
+CLASSIC = Iteration(((3.4445, -4.7750, 2.0315),) * 5, 1.0)
+"""Of Jordan et al. 2024."""
+
+EXPRESS = Iteration(
+    (
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    ),
+    1.01,
+)
+"""The first three steps of the Polar Express (Amsel et al. 2025): as good in fewer, by our measurements."""
+
+ITERATION = EXPRESS
 
 
 def orthogonalised(x: Array) -> Array:
-    """Matrices [..., rows, columns] with their singular values brought to between about 0.7 and 1.2."""
+    """Matrices [..., rows, columns] with their singular values brought near 1."""
     import jax.numpy as jnp
 
-    a, b, c = QUINTIC
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.swapaxes(-1, -2) if tall else x
-    x = x / jnp.maximum(jnp.linalg.norm(x, axis=(-2, -1), keepdims=True), TINY)
-    for _ in range(ITERATIONS):
-        gram = x @ x.swapaxes(-1, -2)
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.swapaxes(-1, -2) if tall else x
+    if x.shape[-2] > x.shape[-1]:
+        return orthogonalised(x.swapaxes(-1, -2)).swapaxes(-1, -2)
+    norm = jnp.maximum(jnp.linalg.norm(x, axis=(-2, -1), keepdims=True), TINY)
+    x = x / (ITERATION.margin * norm)
+    one = jnp.eye(x.shape[-2], dtype=x.dtype)
+    gram, factor = x @ x.swapaxes(-1, -2), one
+    for a, b, c in ITERATION.steps:  # X stays the first one times a polynomial of its A, which is square
+        polynomial = a * one + b * gram + c * (gram @ gram)
+        factor = factor @ polynomial
+        gram = polynomial @ (gram @ polynomial)
+    return factor @ x
+
+
+def together(matrices: dict[str, Array], function: Callable[[Array], Array]) -> dict[str, Array]:
+    """`function` of stacks of matrices of one shape, lying and standing ones alike: one product for all."""
+    import jax.numpy as jnp
+
+    shapes: dict[tuple[int, ...], list[str]] = {}
+    for name, x in matrices.items():
+        shapes.setdefault(tuple(sorted(x.shape)), []).append(name)
+    done = {}
+    for shape, names in shapes.items():
+        stack = jnp.stack([matrices[n] if matrices[n].shape == shape else matrices[n].T for n in names])
+        for name, x in zip(names, function(stack), strict=True):
+            done[name] = x if matrices[name].shape == shape else x.T
+    return {name: done[name] for name in matrices}
 
 
 def scale_by_muon() -> Any:
@@ -56,8 +96,10 @@ def scale_by_muon() -> Any:
     def update(gradients: Any, momentum: Any, params: Any = None) -> tuple[Any, Any]:
         momentum = jax.tree.map(lambda m, g: MOMENTUM * m + (1 - MOMENTUM) * g, momentum, gradients)
         ahead = jax.tree.map(lambda m, g: MOMENTUM * m + (1 - MOMENTUM) * g, momentum, gradients)
-        scale = {shape: 0.2 * max(shape) ** 0.5 for shape in {u.shape for u in jax.tree.leaves(ahead)}}
-        return jax.tree.map(lambda u: scale[u.shape] * orthogonalised(u), ahead), momentum
+        matrices = {name: u for name, u in ahead.items() if not isinstance(u, optax.MaskedNode)}
+        turned = together(matrices, orthogonalised)
+        scaled = {name: 0.2 * max(u.shape) ** 0.5 * u for name, u in turned.items()}
+        return ahead | scaled, momentum
 
     return optax.GradientTransformation(init, update)
 
@@ -67,11 +109,10 @@ def make(recipe: Recipe) -> Any:
     import jax
     import optax
 
-    adam = optax.scale_by_adam(b1=0.9, b2=0.99)
-    rule = adam
+    rule = optax.scale_by_adam(b1=0.9, b2=0.99)
     if recipe.optimizer == "muon":
         rule = optax.partition(
-            {"muon": scale_by_muon(), "adam": adam},
+            {"muon": scale_by_muon(), "adam": optax.scale_by_adam(b1=0.9, b2=0.95)},
             lambda params: {name: "muon" if HIDDEN.search(name) else "adam" for name in params},
         )
     return optax.chain(

@@ -14,14 +14,14 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8), (3, 8, 24)])
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, ...]) -> None:
     x = RNG.standard_normal(shape).astype(np.float32)
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    u, _, vt = np.linalg.svd(x, full_matrices=False)
     found = np.asarray(optimizer.orthogonalised(jnp.asarray(x)))
     sharp = u.swapaxes(-1, -2) @ found @ vt.swapaxes(-1, -2)  # in the basis of x: diagonal
     diagonal = np.diagonal(sharp, axis1=-2, axis2=-1)
     np.testing.assert_allclose(sharp - diagonal[..., None] * np.eye(diagonal.shape[-1]), 0, atol=2e-3)
-    assert (diagonal[..., s.argmin(-1).max()].min() > 0.3) or s.min() < 0.05 * s.max()
     assert diagonal.max() < 1.3
-    assert np.median(diagonal) > 0.6
+    assert np.median(diagonal) > 0.7
+    assert diagonal.min() > 0.05
 
 
 def test_a_matrix_alone_or_in_a_stack_is_the_same() -> None:
@@ -29,6 +29,11 @@ def test_a_matrix_alone_or_in_a_stack_is_the_same() -> None:
     together = optimizer.orthogonalised(stack)
     for matrix, expected in zip(stack, together, strict=True):
         np.testing.assert_allclose(optimizer.orthogonalised(matrix), expected, atol=1e-5)
+    mixed = {"a": stack[0], "b": stack[1].T, "c": stack[2, :, :8]}
+    found = optimizer.together(mixed, optimizer.orthogonalised)
+    assert list(found) == list(mixed)
+    for name, matrix in mixed.items():
+        np.testing.assert_allclose(found[name], optimizer.orthogonalised(matrix), atol=1e-5)
 
 
 def test_muon_is_momentum_made_orthogonal_and_as_large_as_adam() -> None:
@@ -60,5 +65,10 @@ def test_what_muon_changes_are_the_matrices_between_hidden_vectors() -> None:
     for model_type, module in models.ARCHITECTURES.items():
         table = module.shapes(models.design(model_type, 31))
         hidden = {name for name in table if optimizer.HIDDEN.search(name)}
-        square = {n for n, shape in table.items() if len(shape) == 2 and 31 not in shape and "wpe" not in n}
+        others = ("wpe", "bigram", "conv")  # tables, and the taps of convolutions
+        square = {
+            name
+            for name, shape in table.items()
+            if len(shape) == 2 and 31 not in shape and not any(other in name for other in others)
+        }
         assert hidden == square, model_type

@@ -30,19 +30,24 @@ def laid_out(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    for name in ("rnn", "gru", "gru_before", "lstm", "plain", "prenorm", "llama", "gpt2"):
+    for name in ("rnn", "gru", "gru_before", "lstm", "plain", "prenorm", "llama", "gpt2", "folio"):
         expected = np.load(HERE / f"torch_{name}_expected.npz")
         gradients = laid_out({n[9:]: expected[n] for n in expected.files if n.startswith("gradient/")})
         stored = np.load(HERE / f"torch_{name}.npz")
         arrays = laid_out({n: stored[n] for n in stored.files})
         weights = {n: torch.nn.Parameter(torch.tensor(arrays[n])) for n in gradients}
-        hidden = [p for n, p in weights.items() if p.ndim == 2 and V not in p.shape and "wpe" not in n]
+        others = ("wpe", "bigram", "conv")  # tables, and the taps of convolutions
+        hidden = [
+            p
+            for n, p in weights.items()
+            if p.ndim == 2 and V not in p.shape and not any(other in n for other in others)
+        ]
         tables = [p for p in weights.values() if p.ndim == 2 and not any(p is h for h in hidden)]
         rest = [p for p in weights.values() if p.ndim == 1]
         rules = [
             torch.optim.Muon(hidden, lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(tables, lr=LR, betas=(0.9, 0.99), weight_decay=DECAY),
-            torch.optim.AdamW(rest, lr=LR, betas=(0.9, 0.99), weight_decay=0.0),
+            torch.optim.AdamW(tables, lr=LR, betas=(0.9, 0.95), weight_decay=DECAY),
+            torch.optim.AdamW(rest, lr=LR, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         for step in range(2):
             for n, p in weights.items():

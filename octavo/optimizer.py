@@ -47,7 +47,8 @@ EXPRESS = Iteration(
     ),
     1.01,
 )
-"""The first three steps of the Polar Express (Amsel et al. 2025): as good in fewer, by our measurements."""
+"""The first three steps of the Polar Express (Amsel et al. 2025): to between about 0.2 and 1.9, which is
+enough. At equal numbers of training steps the loss was no higher, and a step was a tenth cheaper."""
 
 ITERATION = EXPRESS
 

@@ -11,15 +11,19 @@ from octavo.recipe import Recipe
 RNG = np.random.default_rng(0)
 
 
+@pytest.mark.parametrize("iteration", [optimizer.CLASSIC, optimizer.EXPRESS])
 @pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8), (3, 8, 24)])
-def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, ...]) -> None:
+def test_orthogonalised_matrices_have_singular_values_near_one(
+    shape: tuple[int, ...], iteration: optimizer.Iteration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizer, "ITERATION", iteration)
     x = RNG.standard_normal(shape).astype(np.float32)
     u, _, vt = np.linalg.svd(x, full_matrices=False)
     found = np.asarray(optimizer.orthogonalised(jnp.asarray(x)))
     sharp = u.swapaxes(-1, -2) @ found @ vt.swapaxes(-1, -2)  # in the basis of x: diagonal
     diagonal = np.diagonal(sharp, axis1=-2, axis2=-1)
     np.testing.assert_allclose(sharp - diagonal[..., None] * np.eye(diagonal.shape[-1]), 0, atol=2e-3)
-    assert diagonal.max() < 1.3
+    assert diagonal.max() < (1.3 if iteration is optimizer.CLASSIC else 1.9)
     assert np.median(diagonal) > 0.7
     assert diagonal.min() > 0.05
 

@@ -22,20 +22,21 @@ import llvmlite.binding
 import llvmlite.ir
 import numba
 import numpy as np
-from numba.core import config as numba_config
+from numba.core import config
 from numba.extending import intrinsic
 
 from octavo.nn import Array
 from octavo.sample import GREEDY
 
-if getattr(numba_config, "DISABLE_JIT", False):
+if getattr(config, "DISABLE_JIT", False):
     raise ImportError("Numba is told not to compile")
 
 F = TypeVar("F", bound=Callable[..., Any])
-HALVES = platform.machine() in ("arm64", "aarch64") or bool(
-    llvmlite.binding.get_host_cpu_features().get("f16c")
+TOLD = [getattr(config, name, None) for name in ("CPU_NAME", "CPU_FEATURES")]  # to compile for another
+HALVES = platform.machine() in ("arm64", "aarch64") or (
+    TOLD == [None, None] and bool(llvmlite.binding.get_host_cpu_features().get("f16c"))
 )
-"""Whether this processor converts halves by itself."""
+"""Whether the processor converts halves by itself; where it does not, compiling that would crash."""
 
 # tanh(x) / x as a quotient of polynomials of x^2, highest power first: the fit that Eigen uses
 # (Eigen/src/Core/MathFunctionsImpl.h), good to some units in the last place.

@@ -111,7 +111,7 @@ def projection(weight: Array, bias: Array | None, first: bool) -> Callable[[Arra
     offset = bias_of(weight, bias)
     if first:
         table = np.ascontiguousarray(weight.T) + offset
-        return lambda ids: table.take(ids, 0)
+        return lambda ids: table[ids[0], None] if len(ids) == 1 else table.take(ids, 0)
     kept = stored(weight)
     return lambda x: kernels.linear(x, kept, offset)
 

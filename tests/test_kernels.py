@@ -1,5 +1,9 @@
 """The compiled operations, each against its equation; run them with NUMBA_BOUNDSCHECK=1 after a change."""
 
+import os
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,9 @@ from octavo import kernels, nn
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 RNG = np.random.default_rng(3)
+
+
+widened = pytest.mark.skipif(not kernels.HALVES, reason="this processor does not widen halves")
 
 
 def drawn(*shape: int) -> Any:
@@ -39,6 +46,7 @@ def test_what_is_no_number_stays_none() -> None:
     assert kernels.tanh(np.float32(-np.inf)) == pytest.approx(-1)
 
 
+@widened
 def test_halves_are_taken_only_when_nothing_is_lost() -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].astype(np.float32).reshape(2, -1)
@@ -50,6 +58,14 @@ def test_halves_are_taken_only_when_nothing_is_lost() -> None:
         assert not kernels.halve(finite, found)
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="others convert halves anyway")
+def test_no_halves_where_numba_is_told_to_compile_for_a_processor_that_may_lack_them() -> None:
+    program = "from octavo import kernels; print(kernels.HALVES)"
+    for told in ({"NUMBA_CPU_NAME": "generic"}, {"NUMBA_CPU_FEATURES": "+avx2"}):
+        found = subprocess.run([sys.executable, "-c", program], env=os.environ | told, capture_output=True)
+        assert found.stdout.strip() == b"False", found.stderr
+
+
 # ---------------------------------------------------------------- products
 
 
@@ -59,11 +75,17 @@ def test_products(shape: tuple[int, int], batch: int) -> None:
     weight, x, bias = drawn(*shape), drawn(batch, shape[1]), drawn(shape[0])
     np.testing.assert_allclose(kernels.multiply(x, weight), nn.linear(x, weight), **CLOSE)
     np.testing.assert_allclose(kernels.linear(x, weight, bias), nn.linear(x, weight, bias), **CLOSE)
+
+
+@widened
+@pytest.mark.parametrize("batch", [1, 5])
+def test_products_of_halves(batch: int) -> None:
+    weight, x = drawn(100, 129), drawn(batch, 129)
     rounded = weight.astype(np.float16).astype(np.float32)
     np.testing.assert_allclose(kernels.multiply(x, halves(weight)), nn.linear(x, rounded), **CLOSE)
 
 
-@pytest.mark.parametrize("store", [np.asarray, halves])
+@pytest.mark.parametrize("store", [np.asarray, pytest.param(halves, marks=widened)])
 def test_a_row_gets_the_same_bits_in_any_company(store: Any) -> None:
     weight, x = store(drawn(77, 50)), drawn(6, 50)
     together = kernels.multiply(x, weight)

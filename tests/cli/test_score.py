@@ -46,4 +46,4 @@ def test_what_cannot_be_scored(refused: Any) -> None:
     assert "there is no file none.txt" in refused("score", "-m", "shelf/gru", "none.txt")
     assert "at least two tokens" in refused("score", "-m", "shelf/gru", stdin="I")
     assert "at least 1" in refused("score", "-m", "shelf/gru", "--limit", "0", "shelf/text.txt")
-    assert "shelf cannot be read" in refused("score", "-m", "shelf/gru", "shelf")
+    assert "shelf/gru cannot be read" in refused("score", "-m", "shelf/gru", "shelf/gru")

@@ -27,9 +27,7 @@ PROMPT_CHUNK = 512  # tokens of the prompt that are read at once
 PROMPT_SCORES = 2**22  # attention scores, a head, that doing so may hold
 NO_NUMBERS = "the model's logits are not numbers; are its weights damaged?"
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
-TWINS_PAY = (
-    1000  # tokens: who writes more in one process likely writes the thousands that importing Numba takes
-)
+TWINS_PAY = 1000  # tokens: who writes as many may well write the thousands that importing Numba takes
 WRITTEN = count(1)  # numbers the tokens that recurrent models write in this process by the equations
 
 Step = Callable[[nn.Array, Any], tuple[nn.Array, Any]]

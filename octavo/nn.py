@@ -271,6 +271,7 @@ class Cache(NamedTuple):
     keys: tuple[Array, ...]  # one [B, S, G, K] a layer
     values: tuple[Array, ...]  # one [B, S, G, K] a layer
     position: Array  # [B], tokens seen
+    recent: tuple[Array, ...] = ()  # what else a model reads of its last tokens, each [B, ...]
 
     @property
     def room(self) -> int:
@@ -295,7 +296,7 @@ def grow(cache: Cache, length: int) -> Cache:
     def widen(x: Array) -> Array:
         return xp.concatenate([x, xp.zeros((x.shape[0], length - x.shape[1], *x.shape[2:]), x.dtype)], axis=1)
 
-    return Cache(tuple(map(widen, cache.keys)), tuple(map(widen, cache.values)), cache.position)
+    return cache._replace(keys=tuple(map(widen, cache.keys)), values=tuple(map(widen, cache.values)))
 
 
 def token_positions(tokens: Array, cache: Cache | None) -> Array:
@@ -336,28 +337,89 @@ def split_heads(x: Array, heads: int) -> Array:
     return x.reshape(*x.shape[:-1], heads, -1)
 
 
-def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap) -> Array:
+def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap, window: int | None = None) -> Array:
     """Causal ``softmax(q k^T / sqrt(K)) v`` (Vaswani et al. 2017, eq. 1), heads joined.
 
     q [B, T, H, K] at `positions` [B, T]; k and v [B, S, G, K] with position s in slot s -> [B, T, H*K].
     With fewer groups than heads, a run of H/G heads shares the keys and values of one (Ainslie et al.
-    2023). `tap` is shown the attention pattern [B, H, T, S].
+    2023). With a `window` a query sees its own position and the window - 1 before it. `tap` is shown
+    the attention pattern [B, H, T, S]; NumPy leaves out the slots that no query sees.
     """
-    xp = namespace(q)
-    if xp is np:  # leave out the slots that no row has reached
+    xp, first = namespace(q), 0
+    if xp is np:
+        first = 0 if window is None else max(int(positions[:, 0].min()) + 1 - window, 0)
         reached = int(positions[:, -1].max()) + 1
-        k, v = k[:, :reached], v[:, :reached]
+        k, v = k[:, first:reached], v[:, first:reached]
     batch, time, heads, width = q.shape
     q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T, K] and [B, G, S, K]
     grouped = (batch, k.shape[1], heads // k.shape[1] * time)  # B, G, H/G*T: one product a group
     scores = (width**-0.5 * q).reshape(*grouped, width) @ k.swapaxes(2, 3)
     scores = scores.reshape(batch, heads, time, -1)  # [B, H, T, S]
     if xp is not np or batch * time > 1:  # one row's newest token sees all that is there
-        visible = xp.arange(k.shape[2]) <= positions[:, None, :, None]  # [B, 1, T, S]
+        slots = xp.arange(first, first + k.shape[2])
+        visible = slots <= positions[:, None, :, None]  # [B, 1, T, S]
+        if window is not None:
+            visible = visible & (slots > positions[:, None, :, None] - window)
         scores = xp.where(visible, scores, -xp.inf)
     pattern = tap("pattern", softmax(scores))
     mixed = (pattern.reshape(*grouped, -1) @ v).reshape(batch, heads, time, width)
     return mixed.swapaxes(1, 2).reshape(batch, time, -1)  # [B, T, H*K]
+
+
+def local_attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap, window: int) -> Array:
+    """`attention` with a window for a text read from its beginning: q, k and v [B, T, H, K] -> [B, T, H*K].
+
+    JAX computes texts longer than the window in blocks of it, whose queries read their own block and the
+    one before, T * 2 window scores instead of T * T; `tap` is not shown their pattern.
+    """
+    xp = namespace(q)
+    batch, time, heads, width = q.shape
+    if xp is np or time <= window:
+        return attention(q, k, v, positions, tap, window)
+    blocks = -(-time // window)  # N in the comments below, W is the window
+
+    def cut(x: Array) -> Array:
+        x = xp.pad(x, ((0, 0), (0, blocks * window - time), (0, 0), (0, 0)))
+        return x.reshape(batch, blocks, window, heads, width).transpose(0, 3, 1, 2, 4)  # [B, H, N, W, K]
+
+    def with_previous(x: Array) -> Array:
+        before = xp.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))[:, :, :-1]
+        return xp.concatenate([before, x], axis=3)  # [B, H, N, 2W, K]
+
+    q, k, v = cut(width**-0.5 * q), with_previous(cut(k)), with_previous(cut(v))
+    own, slots = window + xp.arange(window)[:, None], xp.arange(2 * window)
+    visible = (slots <= own) & (slots > own - window)  # [W, 2W]
+    visible = visible & ((slots >= window) | (xp.arange(blocks) > 0)[:, None, None])  # none before the first
+    pattern = softmax(xp.where(visible, q @ k.swapaxes(3, 4), -xp.inf))  # [B, H, N, W, 2W]
+    mixed = (pattern @ v).transpose(0, 2, 3, 1, 4)  # [B, N, W, H, K]
+    return mixed.reshape(batch, blocks * window, heads * width)[:, :time]
+
+
+# ---------------------------------------------------------------- short memories
+
+
+def follow(past: Array | None, x: Array, steps: int) -> Array:
+    """The `steps` inputs before x [B, T, ...], then x itself -> [B, steps+T, ...].
+
+    `past` [B, steps, ...] holds them; without it they are zeros.
+    """
+    xp = namespace(x)
+    before = xp.zeros((x.shape[0], steps, *x.shape[2:]), x.dtype) if past is None else past
+    return xp.concatenate([before, x], axis=1)
+
+
+def causal_conv(x: Array, weight: Array, past: Array | None = None) -> tuple[Array, Array]:
+    """Depthwise causal convolution ``y_t = sum_j w_j x_(t-j)`` (So et al. 2021, Primer).
+
+    x [B, T, D], weight (taps, D), past [B, taps-1, D] or None for zeros -> y [B, T, D], and the past of the
+    next call.
+    """
+    taps, time = len(weight), x.shape[1]
+    padded = follow(past, x, taps - 1)  # [B, taps-1+T, D]
+    y = x * weight[0]
+    for j in range(1, taps):
+        y = y + padded[:, taps - 1 - j : taps - 1 - j + time] * weight[j]
+    return y, padded[:, time:]
 
 
 # ---------------------------------------------------------------- recurrence
@@ -435,3 +497,8 @@ def sigmoid(x: Array) -> Array:
 def tanh(x: Array) -> Array:
     """``tanh(x)``."""
     return namespace(x).tanh(x)
+
+
+def soft_cap(x: Array, cap: float) -> Array:
+    """``cap tanh(x / cap)``: between -cap and cap, close to x about 0 (Gemma 2, 2024, section 2)."""
+    return cap * namespace(x).tanh(x / cap)

@@ -229,6 +229,7 @@ def test_activations_are_their_equations() -> None:
     np.testing.assert_allclose(nn.gelu_tanh(x), 0.5 * x * (1 + np.tanh(cubic)), rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(nn.relu(x), np.where(x > 0, x, 0))
     np.testing.assert_array_equal(nn.tanh(x), np.tanh(x))
+    np.testing.assert_allclose(nn.soft_cap(x, 15.0), 15 * np.tanh(x / 15), rtol=1e-12)
 
 
 @pytest.mark.parametrize("function", [nn.sigmoid, nn.gelu_tanh, nn.relu, nn.tanh, nn.softmax, nn.log_softmax])
@@ -241,15 +242,18 @@ def test_activations_keep_float32_and_agree_with_jax(function: Any) -> None:
 # ---------------------------------------------------------------- attention and its cache
 
 
-def naive_attention(q: Any, k: Any, v: Any, positions: Any) -> Any:
+def naive_attention(q: Any, k: Any, v: Any, positions: Any, window: int = 10**9) -> Any:
     """One query, one head, one seen position at a time, in float64."""
     batch, time, heads, width = q.shape
     out = np.zeros((batch, time, heads * width))
     for b, t, h in np.ndindex(batch, time, heads):
-        scores = [float(q[b, t, h] @ k[b, s, h]) / width**0.5 for s in range(positions[b, t] + 1)]
+        seen = range(max(positions[b, t] + 1 - window, 0), positions[b, t] + 1)
+        scores = [float(q[b, t, h] @ k[b, s, h]) / width**0.5 for s in seen]
         weights = np.exp(np.array(scores) - max(scores))
         weights /= weights.sum()
-        out[b, t, h * width : (h + 1) * width] = sum(w * v[b, s, h] for s, w in enumerate(weights))
+        out[b, t, h * width : (h + 1) * width] = sum(
+            w * v[b, s, h] for s, w in zip(seen, weights, strict=True)
+        )
     return out
 
 
@@ -301,6 +305,62 @@ def test_attention_shows_its_pattern_and_uses_what_is_put_in_its_place() -> None
     np.testing.assert_allclose(found, np.broadcast_to(v[:, :1].reshape(1, 1, -1), found.shape))
 
 
+@pytest.mark.parametrize("window", [1, 2, 4, 64])
+@pytest.mark.parametrize("time", [1, 3])
+def test_a_window_hides_all_but_the_last_positions(window: int, time: int) -> None:
+    q, k, v = normal(2, time, 2, 4), normal(2, 9, 2, 4), normal(2, 9, 2, 4)
+    for ages in ([4, 0], [6, 5]):
+        positions = np.array(ages, np.int32)[:, None] + np.arange(time, dtype=np.int32)
+        expected = naive_attention(q, k, v, positions, window)
+        shapes: list[Any] = []
+        found = nn.attention(q, k, v, positions, lambda _, x, to=shapes: to.append(x.shape) or x, window)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        seen = positions.max() + 1 - max(positions.min() + 1 - window, 0)
+        assert shapes == [(2, 2, time, seen)]
+        for row in (0, 1):
+            one = slice(row, row + 1)
+            alone = nn.attention(q[one], k[one], v[one], positions[one], show_nothing, window)
+            np.testing.assert_allclose(alone, expected[one], rtol=1e-5, atol=1e-6)
+        compiled = jax.jit(lambda *x: nn.attention(*x, show_nothing, window))(q, k, v, positions)
+        np.testing.assert_allclose(compiled, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("time", "window"), [(1, 1), (5, 1), (4, 2), (7, 3), (8, 8), (9, 8), (20, 8), (5, 9)]
+)
+def test_local_attention_in_blocks_is_that_of_the_mask(time: int, window: int) -> None:
+    q, k, v = normal(2, time, 3, 4), normal(2, time, 3, 4), normal(2, time, 3, 4)
+    positions = np.broadcast_to(np.arange(time, dtype=np.int32), (2, time))
+    expected = naive_attention(q, k, v, positions, window)
+    shapes: list[Any] = []
+
+    def note(name: str, x: Any) -> Any:
+        shapes.append(x.shape)
+        return x
+
+    found = nn.local_attention(q, k, v, positions, note, window)
+    assert shapes == [(2, 3, time, time)], "NumPy shows the pattern"
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    compiled = jax.jit(lambda *x: nn.local_attention(*x, positions, note, window))(q, k, v)
+    assert len(shapes) == (2 if time <= window else 1), "JAX shows it unless it computes in blocks"
+    np.testing.assert_allclose(compiled, expected, rtol=1e-5, atol=1e-6)
+
+    def learn(attend: Any) -> Any:
+        def loss(x: Any) -> Any:
+            return jnp.sum(attend(*x, jnp.asarray(positions), show_nothing, window) ** 2)
+
+        return jax.jit(jax.grad(loss))((q, k, v))
+
+    for blocked, masked in zip(learn(nn.local_attention), learn(nn.attention), strict=True):
+        np.testing.assert_allclose(blocked, masked, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_local_attention_keeps_its_dtype(dtype: Any) -> None:
+    q, k, v = (jnp.asarray(normal(1, 6, 2, 4), dtype) for _ in range(3))
+    assert nn.local_attention(q, k, v, jnp.arange(6)[None], show_nothing, 2).dtype == dtype
+
+
 def test_split_heads_gives_each_head_a_run_of_columns() -> None:
     x = np.arange(12).reshape(1, 2, 6)
     np.testing.assert_array_equal(nn.split_heads(x, 3)[0, 1], [[6, 7], [8, 9], [10, 11]])
@@ -336,8 +396,10 @@ def test_a_full_cache_is_poisoned_under_jit_and_other_rows_are_not(first: int) -
 def test_grow_keeps_what_is_there_and_its_library(library: Any, ids_from: Any) -> None:
     keys = tuple(library.asarray(normal(2, 3, 2, 4)) for _ in range(2))
     values = tuple(library.asarray(normal(2, 3, 2, 4)) for _ in range(2))
-    grown = nn.grow(nn.Cache(keys, values, ids_from.asarray([3, 1])), 7)
+    recent = (library.asarray(normal(2, 1)),)
+    grown = nn.grow(nn.Cache(keys, values, ids_from.asarray([3, 1]), recent), 7)
     assert grown.room == 7
+    assert grown.recent is recent
     for before, after in zip((*keys, *values), (*grown.keys, *grown.values), strict=True):
         assert isinstance(after, type(before))
         assert after.dtype == before.dtype
@@ -354,6 +416,40 @@ def test_token_positions_follow_what_each_row_has_seen() -> None:
     found = nn.token_positions(tokens, cache)
     np.testing.assert_array_equal(found, [[4, 5, 6], [0, 1, 2]])
     assert found.dtype == np.int32
+
+
+# ---------------------------------------------------------------- short memories
+
+
+def test_follow_puts_what_was_before_in_front() -> None:
+    x, past = normal(2, 3, 4), normal(2, 2, 4)
+    np.testing.assert_array_equal(nn.follow(past, x, 2), np.concatenate([past, x], 1))
+    np.testing.assert_array_equal(nn.follow(None, x, 2), np.concatenate([0 * past, x], 1))
+    ids = np.array([[3, 4]], np.int32)
+    assert nn.follow(None, ids, 1).tolist() == [[0, 3, 4]]
+    assert nn.follow(None, ids, 1).dtype == np.int32
+
+
+@pytest.mark.parametrize("taps", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_causal_conv_is_its_sum_and_may_be_cut_anywhere(taps: int, dtype: Any) -> None:
+    x, weight = normal(2, 6, 3).astype(dtype), normal(taps, 3).astype(dtype)
+    expected = np.zeros_like(x)
+    for t in range(6):
+        for j in range(min(taps, t + 1)):
+            expected[:, t] += weight[j] * x[:, t - j]
+    found, past = nn.causal_conv(x, weight)
+    assert found.dtype == past.dtype == dtype
+    assert past.shape == (2, taps - 1, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for cut in range(1, 6):
+        first, middle = nn.causal_conv(x[:, :cut], weight)
+        second, last = nn.causal_conv(x[:, cut:], weight, middle)
+        np.testing.assert_allclose(np.concatenate([first, second], 1), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(last, past)
+    compiled, kept = jax.jit(nn.causal_conv)(x.astype(np.float32), weight.astype(np.float32))
+    np.testing.assert_allclose(compiled, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(kept, past, rtol=1e-6)
 
 
 # ---------------------------------------------------------------- recurrence, views, first values

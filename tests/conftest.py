@@ -61,6 +61,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {**WIDTHS, "n_heads": 2}),
     "prenorm": ("prenorm", {**WIDTHS, "n_heads": 4}),
     "prenorm-wide": ("prenorm", {**WIDTHS, "n_heads": 3, "d_head": 5}),
+    "folio": ("folio", {**WIDTHS, "n_heads": 2, "window": 5}),
+    "folio-hashed": ("folio", {**WIDTHS, "n_heads": 4, "window": 2, "bigrams": 50, "taps": 3}),
+    "folio-wide": ("folio", {**WIDTHS, "n_heads": 1, "window": 64, "taps": 1}),  # sees more than its context
     "llama": ("llama", {**PUBLISHED_WIDTHS, "num_attention_heads": 2}),
     "llama-tied": (
         "llama",

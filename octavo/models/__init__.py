@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.checks import SHOWN, printable
 from octavo.errors import OctavoError
-from octavo.models import gpt2, llama, plain, prenorm, published, recurrent
+from octavo.models import folio, gpt2, llama, plain, prenorm, published, recurrent
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -26,6 +26,7 @@ ARCHITECTURES: dict[str, ModuleType] = {
     "lstm": recurrent,
     "plain": plain,
     "prenorm": prenorm,
+    "folio": folio,
     "llama": llama,
     "gpt2": gpt2,
 }

@@ -21,6 +21,7 @@ V, D, FF, LAYERS, HEADS = 11, 8, 12, 2, 2
 HEAD, PRE_HEADS = 3, 3  # the heads of prenorm together are wider than the model
 LLAMA_HEADS, GROUPS, WIDTH = 4, 2, 6  # heads, those of keys and values, and the width of one
 CONTEXT = 16  # positions that gpt2 learns
+WINDOW, BIGRAMS, TAPS = 3, 40, 4  # of folio
 STEPS, LR, DECAY, CLIP = 3, 0.01, 0.1, 0.05
 
 Weights = dict[str, torch.Tensor]
@@ -117,6 +118,33 @@ def gpt2(w: Weights, ids: torch.Tensor) -> torch.Tensor:
     return F.linear(F.layer_norm(x, (D,), w["ln_f.weight"], w["ln_f.bias"], 1e-5), w["wte.weight"])
 
 
+def convolved(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    """[B, T, D] and what a depthwise convolution of its past adds; the first tap is of the present."""
+    padded = F.pad(x.transpose(1, 2), (TAPS - 1, 0))
+    return x + F.conv1d(padded, taps.T.flip(1)[:, None], groups=D).transpose(1, 2)
+
+
+def folio(w: Weights, ids: torch.Tensor) -> torch.Tensor:
+    """Octavo's own, its window as a mask of the whole attention pattern."""
+    batch, time = ids.shape
+    pairs = (ids * 31337 + F.pad(ids, (1, 0))[:, :-1]) % BIGRAMS
+    x = F.embedding(ids, w["word_embedding.weight"]) + F.embedding(pairs, w["bigram_embedding.weight"])
+    x = F.rms_norm(x, (D,), eps=1e-6)
+    seen = torch.ones(time, time, dtype=torch.bool).tril() & torch.ones(time, time).triu(1 - WINDOW).bool()
+    for i in range(LAYERS):
+        p = {n.removeprefix(f"layers.{i}."): a for n, a in w.items() if n.startswith(f"layers.{i}.")}
+        h = convolved(F.rms_norm(x, (D,), eps=1e-6), p["attention.conv"])
+        q, k, v = (F.linear(h, p[f"attention.w{n}.weight"]).view(batch, time, HEADS, -1) for n in "qkv")
+        q, k = (turned(F.rms_norm(a, (D // HEADS,), eps=1e-6)) for a in (q, k))
+        q = q * p["attention.scale"].view(HEADS, 1)
+        q, k, v = (a.transpose(1, 2) for a in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
+        x = x + F.linear(mixed, p["attention.wo.weight"])
+        h = convolved(F.rms_norm(x, (D,), eps=1e-6), p["feed_forward.conv"])
+        x = x + F.linear(F.relu(F.linear(h, p["feed_forward.0.weight"])) ** 2, p["feed_forward.2.weight"])
+    return 15 * torch.tanh(F.linear(F.rms_norm(x, (D,), eps=1e-6), w["fc_out.weight"]) / 15)
+
+
 def plain_weights(draw: Callable[..., torch.Tensor]) -> Weights:
     """Random weights in the archive's layout, without the frequencies."""
     w = {"word_embedding.weight": draw(V, D)}
@@ -166,6 +194,17 @@ def gpt2_weights(draw: Callable[..., torch.Tensor]) -> Weights:
         w |= {b + "mlp.c_fc.weight": draw(FF, D), b + "mlp.c_fc.bias": draw(FF)}
         w |= {b + "mlp.c_proj.weight": draw(D, FF), b + "mlp.c_proj.bias": draw(D)}
     return w | {"ln_f.weight": 1 + draw(D), "ln_f.bias": draw(D)}
+
+
+def folio_weights(draw: Callable[..., torch.Tensor]) -> Weights:
+    """Random weights under octavo's names."""
+    w = {"word_embedding.weight": draw(V, D), "bigram_embedding.weight": draw(BIGRAMS, D)}
+    for i in range(LAYERS):
+        attention, mlp = f"layers.{i}.attention.", f"layers.{i}.feed_forward."
+        w |= {attention + "conv": draw(TAPS, D), attention + "scale": 1 + draw(HEADS)}
+        w |= {attention + f"w{n}.weight": draw(D, D) for n in "qkvo"}
+        w |= {mlp + "conv": draw(TAPS, D), mlp + "0.weight": draw(FF, D), mlp + "2.weight": draw(D, FF)}
+    return w | {"fc_out.weight": 3 * draw(V, D)}  # large enough for the cap to matter
 
 
 def stack(kind: str, draw: Callable[..., torch.Tensor]) -> tuple[Weights, Forward]:
@@ -274,6 +313,7 @@ def main() -> None:
         **{kind: stack(kind, draw) for kind in ("rnn", "gru", "gru_before", "lstm")},
         "llama": (llama_weights(draw), llama),  # below the others, which keep the numbers they have
         "gpt2": (gpt2_weights(draw), gpt2),
+        "folio": (folio_weights(draw), folio),
     }
     frequencies = {"position_embedding.inv_freq": 10000.0 ** (-np.arange(0, D, 2) / D)}
     for name, (weights, forward) in models.items():

@@ -27,8 +27,18 @@ SIZES = {
         "head_dim": 6,
     },
     "gpt2": {"vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12, "n_positions": 16},
+    "folio": {
+        "vocab_size": 11,
+        "d_model": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "d_ff": 12,
+        "context": 16,
+        "window": 3,
+        "bigrams": 40,
+    },
 }
-NAMES = ["rnn", "gru", "gru_before", "lstm", "plain", "prenorm", "llama", "gpt2"]
+NAMES = ["rnn", "gru", "gru_before", "lstm", "plain", "prenorm", "llama", "gpt2", "folio"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -91,7 +101,9 @@ def test_the_loss_and_every_gradient_are_those_of_torch(name: str) -> None:
         np.testing.assert_allclose(gradient, torch_s[parameter], rtol=1e-4, atol=2e-6, err_msg=parameter)
 
 
-@pytest.mark.parametrize("name", ["rnn", "plain", "prenorm", "llama", "gpt2"])  # compiling takes seconds
+@pytest.mark.parametrize(
+    "name", ["rnn", "plain", "prenorm", "llama", "gpt2", "folio"]
+)  # compiling takes seconds
 def test_three_steps_of_training_are_those_of_torch(name: str) -> None:
     model, expected = model_of(name), golden(f"torch_{name}_expected")
     recipe = Recipe(steps=3, dropout=0, lr=0.01, weight_decay=0.1, clip=0.05)
@@ -116,7 +128,8 @@ def test_three_steps_of_training_are_those_of_torch(name: str) -> None:
 
 
 @every
-def test_two_steps_of_muon_are_those_of_torch(name: str) -> None:
+def test_two_steps_of_muon_are_those_of_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer, "ITERATION", optimizer.CLASSIC)  # PyTorch's
     model, expected = model_of(name), golden(f"torch_{name}_expected")
     trained = golden(f"torch_{name}_muon")
     rule = optimizer.make(Recipe(steps=2, optimizer="muon", weight_decay=0.1, clip=0.05))

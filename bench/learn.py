@@ -21,6 +21,7 @@ import argparse
 import json
 import math
 import os
+import pickle
 import statistics
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def nanogpt(checkout: Path, seed: int) -> tuple[float, float]:
     folder = checkout / "data" / "shakespeare_char"
     ids[: int(0.9 * len(ids))].tofile(folder / "train.bin")
     ids[int(0.9 * len(ids)) :].tofile(folder / "val.bin")
-    (folder / "meta.pkl").unlink(missing_ok=True)
+    (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": len(known)}))  # as it asks for it
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         options = [*NANOGPT, f"--out_dir={out}"]
@@ -103,7 +104,7 @@ def nanogpt(checkout: Path, seed: int) -> tuple[float, float]:
         seconds = time.perf_counter() - started
         measure = [sys.executable, "-c", MEASURE_NANOGPT, out, str(folder / "val.bin")]
         loss = subprocess.run(measure, cwd=checkout, stdout=subprocess.PIPE, check=True).stdout
-    return float(loss), seconds
+    return float(loss.split()[-1]), seconds  # its model greets first
 
 
 def speedrun(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,7 +17,7 @@ from octavo.encoded import Progress, encode
 from octavo.errors import OctavoError
 from octavo.idfile import Encoded
 from octavo.model import Model
-from octavo.recipe import DEFAULTS, Recipe, named_size
+from octavo.recipe import AUTO, DEFAULTS, Recipe, automatic_dropout, named_size
 from octavo.tokenizers.interface import id_dtype
 
 BPE_BLOCKS = 256  # of about a million characters: what byte pairs are learned from, at most
@@ -77,15 +77,19 @@ class Asked:
         """A new model, its recipe, and the text as ids."""
         if self.base is not None:
             return self._continue(text)
-        model_type = self.model_type or "gru"
+        auto = self.model_type in (None, "auto")
+        model_type = AUTO if auto else str(self.model_type)
         models.architecture(model_type)  # refuses an unknown type
         recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
         reader = tokenizer_of(self.tokenizer or "char", text)
+        ids = text.encode(reader)
+        if auto and "dropout" not in self.recipe:
+            recipe = replace(recipe, dropout=automatic_dropout(recipe, len(ids)))
         named = named_size(model_type, self.size) if self.size else {}
         sizes = sizes_of(model_type, named | self.sizes, recipe)
         config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
-        return Model(model_type, config, params, reader), recipe, text.encode(reader)
+        return Model(model_type, config, params, reader), recipe, ids
 
     def _continue(self, text: Text) -> Begun:
         """The model that is to be trained on, its recipe, and the text as ids."""

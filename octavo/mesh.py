@@ -68,8 +68,8 @@ def placement(mesh: Any, name: str, shape: tuple[int, ...]) -> Any:
 
     Examples
     --------
-    >>> placement(make(None), "layers.0.feed_forward.0.weight", (8, 4)).spec
-    PartitionSpec('model', None)
+    >>> tuple(placement(make(None), "layers.0.feed_forward.0.weight", (8, 4)).spec)
+    ('model', None)
     """
     spec: tuple[str | None, ...] = next((axes for rule, axes in RULES if re.search(rule, name)), ())
     fits = len(spec) <= len(shape) and all(

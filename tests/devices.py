@@ -11,7 +11,7 @@ from typing import Any
 TEXT = "to be or not to be, that is the question: " * 30
 SIZES: dict[str, dict[str, Any]] = {
     "plain": {"d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 32},
-    "llama": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32},
+    "folio": {"d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 32, "window": 3},
     "gru": {"units": (8,)},
 }
 RUN: dict[str, Any] = {"context": 8, "batch": 8, "lr": 1e-2, "dropout": 0.0, "optimizer": "muon"}

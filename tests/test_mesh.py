@@ -54,7 +54,7 @@ def by_mesh(lines: list[Any]) -> dict[str, Losses]:
     return found
 
 
-@pytest.mark.parametrize("model_type", ["plain", "gru"])
+@pytest.mark.parametrize("model_type", ["plain", "gru", "folio"])
 def test_every_mesh_gives_the_losses_of_one_device(model_type: str) -> None:
     specs = ["", "data=8", "model=4", "data=4,model=2", "data=2,model=4"]
     found = by_mesh(finish(start("-", model_type, "12", ";".join(specs))))

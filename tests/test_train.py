@@ -53,6 +53,8 @@ def held_out_loss(model: Model, text: str, context: int, share: float = 0.1) -> 
         ("lstm", {"units": (12,)}),
         ("plain", {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 16}),
         ("prenorm", {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 16}),
+        ("folio", {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 16, "window": 8}),
+        ("gpt2", {"n_embd": 16, "n_layer": 1, "n_head": 2}),
     ],
 )
 def test_every_model_type_learns_a_periodic_text(
@@ -64,6 +66,7 @@ def test_every_model_type_learns_a_periodic_text(
         model_type=model_type,
         sizes=sizes,
         out=tmp_path / "model",
+        optimizer="adamw",
         **LEARNING,
     )
     loss = octavo.score(model, text[:200]).nats / 199

@@ -67,7 +67,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help=f"{', '.join(DEFAULTS)}. \\[default: gru]",
+            help=f"auto (what learns most per minute), {', '.join(DEFAULTS)}. \\[default: auto]",
             metavar="TYPE",
         ),
     ] = None,

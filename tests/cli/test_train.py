@@ -24,7 +24,7 @@ SUMMARY = {
     "seconds": 1.0,
     "interrupted": True,
 }
-SMALL = ["--size", "units=4", "--context", "8", "--batch", "2"]
+SMALL = ["--model", "gru", "--size", "units=4", "--context", "8", "--batch", "2"]
 
 
 def test_a_run_for_people(run: Any, narrow: Any) -> None:
@@ -75,7 +75,7 @@ def test_control_c_saves_what_there_is(start: Any) -> None:
 
 
 def test_control_c_says_how_to_go_on(start: Any, narrow: Any) -> None:
-    args = ["train", "shelf/text.txt", "-o", "new", "--steps", "4000", "--size", "units=4"]
+    args = ["train", "shelf/text.txt", "-o", "new", "--steps", "4000", "-m", "gru", "--size", "units=4"]
     process = start([*args, "--context", "8", "--batch", "2"])
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -140,7 +140,8 @@ def test_curves_for_tensorboard(run: Any, narrow: Any) -> None:
 
 
 def test_defaults_are_those_of_the_recipe() -> None:
-    assert train.default("context") == rf"\[default: {Recipe(steps=1).context}]"
+    assert train.default("clip") == rf"\[default: {Recipe(steps=1).clip:g}]"
+    assert train.default("optimizer").startswith((r"\[default: adamw (", r"\[default: muon ("))
     assert f"{DEFAULTS['plain']['lr']:g}" in train.default("lr")
 
 
@@ -184,7 +185,7 @@ def test_options_reach_the_verb(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
         (["shelf/text.txt", "-o", "shelf/gru"], "exists already"),
         (["shelf/text.txt", "-o", "new", "--steps", "2", "--epochs", "2"], "steps and epochs"),
         (["shelf/text.txt", "-o", "new", "--context", "99999"], "fewer than one window"),
-        (["shelf/text.txt", "-o", "new", "--size", "wings=2"], "no size wings"),
+        (["shelf/text.txt", "-o", "new", "-m", "gru", "--size", "wings=2"], "no size wings"),
         (["shelf/text.txt", "-o", "new", "--size", "vocab_size=2"], "--tokenizer"),
         (["shelf/text.txt", "-o", "new", "--tokenizer", "bpe:many"], "bpe:N"),
         (["shelf/text.txt", "-o", "new", "-m", "oracle"], "oracle"),

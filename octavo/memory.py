@@ -14,7 +14,8 @@ def keep_memory() -> None:
     """Have the C library keep what is freed for the next step, where it would give it back.
 
     A step frees and takes tens of megabytes, which glibc returns to the kernel and gets back page by page,
-    zeroed: a fifth of the time of a small model. It holds for the process; elsewhere nothing happens.
+    zeroed: a fifth of the time of a small model. It holds for the process, and for threads that begin
+    later: call it before JAX has a device. Elsewhere nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from octavo import mesh
 from octavo.batches import HeldOut
@@ -166,22 +165,20 @@ def run(
     guess = math.log(learner.model.vocab_size)
     position.progress = max(budget.spent(position.step, position.seconds), position.progress)
     saved, pace = position.seconds, Pace(learner.recipe)
-    unread: Any = None  # the loss of the step before; reading it late lets the next one begin
     while position.progress < 1:
         before, count = position.progress, position.step + 1
         rate = learning_rate(max(budget.spent(count - 0.5, position.seconds), before), learner.recipe)
         state, loss = learner.step(state, ids, count, rate)
-        if unread is not None:
-            position.add(float(unread), guess)
-        position.step, unread = count, loss
+        value = float(
+            loss
+        )  # waits for the step: a CPU that is given the next one meanwhile is slower at both
+        position.step = count
+        position.add(value, guess)
         position.seconds, stopping = mesh.agree(clock(), stopped())
         position.progress = max(budget.spent(count, position.seconds), before)
         ended = position.progress == 1
         reading = watch.due(before, position.progress, position.seconds)
         saving = not ended and (stopping or position.seconds - saved >= save_every)
-        if reading or saving or ended:
-            position.add(float(loss), guess)
-            unread = None
         val_loss = watch.read(state.params) if reading else None
         bits = None if val_loss is None else held_out.bits_per_byte(val_loss)
         speed, left = pace.at(position)

@@ -20,6 +20,7 @@ from octavo.cli.printing import emit, reachable
 from octavo.cli.progress import History, TensorBoard, print_summary, watched
 from octavo.cli.runs import read_run
 from octavo.errors import OctavoError
+from octavo.memory import keep_memory
 from octavo.recipe import DEFAULTS, Recipe, Report
 from octavo.train import SAVE_EVERY
 
@@ -201,6 +202,7 @@ def run(
         precision=precision,
         seed=seed,
     )
+    keep_memory()  # before the first device, whose threads would have memory of their own
     if coordinator is not None or mesh.in_cluster():
         own_stdout()
     mesh.connect(coordinator, processes, process_id)

@@ -169,11 +169,8 @@ def run(
         before, count = position.progress, position.step + 1
         rate = learning_rate(max(budget.spent(count - 0.5, position.seconds), before), learner.recipe)
         state, loss = learner.step(state, ids, count, rate)
-        value = float(
-            loss
-        )  # waits for the step: a CPU that is given the next one meanwhile is slower at both
         position.step = count
-        position.add(value, guess)
+        position.add(float(loss), guess)
         position.seconds, stopping = mesh.agree(clock(), stopped())
         position.progress = max(budget.spent(count, position.seconds), before)
         ended = position.progress == 1

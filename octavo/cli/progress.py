@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import octavo
 from octavo.cli.printing import clock, console, emit, reachable
@@ -35,21 +35,6 @@ class History:
         if report.val_loss is not None and not report.val_loss >= self.val_loss:
             self.val_loss, self.bits = report.val_loss, report.val_bits_per_byte or math.nan
         return report.val_loss is not None or int(report.progress * EVALUATIONS) > int(before * EVALUATIONS)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the budget was not spent."""
-        return self.last is None or self.last.progress < 1
-
-
-class Watcher(Protocol):
-    """Something that is told every report, and when there are no more."""
-
-    def add(self, report: Report) -> None:
-        """Take in a report."""
-
-    def close(self) -> None:
-        """There are no more."""
 
 
 @contextmanager

@@ -105,14 +105,15 @@ def test_a_line_is_said_per_evaluation_even_without_held_out_text(capsys: Any, n
     narrow(out)
     assert len(out.splitlines()) == 20
     assert "val" not in out
-    assert not history.interrupted
+    assert history.last is not None
+    assert history.last.progress == 1
 
 
 def test_the_history_keeps_the_best() -> None:
     history = progress.History()
     for step, val_loss in enumerate([3.0, 2.0, None, 2.5], 1):
         history.add(report(step, 8, val_loss, val_bits_per_byte=val_loss))
-    assert (history.val_loss, history.bits, history.interrupted) == (2.0, 2.0, True)
+    assert (history.val_loss, history.bits) == (2.0, 2.0)
 
 
 def test_the_bar_fits_beside_what_it_says(narrow: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from octavo.errors import OctavoError
@@ -61,6 +62,56 @@ def make(sizes: dict[str, int] | None) -> Any:
         raise OctavoError(f"a mesh of {spelled} needs {need} devices, and there are {have}")
     devices = jax.devices()[:need]
     return jax.make_mesh(shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=devices)
+
+
+def own(batch: int) -> dict[str, int] | None:
+    """The sizes of the mesh of a run that names none: on a CPU, a device for each core that gets equal rows.
+
+    XLA's CPU devices share out small operations over threads at a loss: a step of a small model takes
+    less time on one thread than on two. So each device gets a core of its own, if this process has not
+    made its devices yet, and nobody has said how many there are to be.
+    """
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = jax.config.jax_num_cpu_devices >= 0 or "host_platform_device_count" in os.environ.get(
+        "XLA_FLAGS", ""
+    )
+    if not said and not jax.distributed.is_initialized():
+        devices = most(cores, batch)
+        try:
+            jax.config.update("jax_num_cpu_devices", devices)
+        except RuntimeError:  # there are devices already
+            pass
+        else:
+            with threads(cores // devices):
+                jax.devices()
+    if jax.process_count() > 1 or jax.default_backend() != "cpu":
+        return None
+    return {"data": most(jax.device_count(), batch)}
+
+
+def most(devices: int, rows: int) -> int:
+    """How many of the devices can have equal shares of the rows.
+
+    Examples
+    --------
+    >>> most(16, 4), most(3, 4), most(2, 32)
+    (4, 2, 2)
+    """
+    return next(n for n in range(min(devices, rows), 0, -1) if rows % n == 0)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """While a CPU device is made, the variable from which XLA takes how many threads it gets."""
+    before = os.environ.get("NPROC")
+    os.environ["NPROC"] = before or str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NPROC"]
 
 
 def placement(mesh: Any, name: str, shape: tuple[int, ...]) -> Any:

@@ -26,7 +26,11 @@ HIDDEN = re.compile(
 )
 """The names of the matrices between hidden vectors, in every architecture."""
 
+QUICK = re.compile(r"_embedding\.weight$|\.(conv|scale|skip|mix)$")
+"""The names of tables whose rows are read one at a time, and of what scales channels, heads and layers."""
+
 MOMENTUM, TINY = 0.95, 1e-7
+FASTER = 8.0  # how many times as fast as the rest the quick learn beside Muon
 
 
 class Iteration(NamedTuple):
@@ -62,10 +66,10 @@ def orthogonalised(x: Array) -> Array:
     norm = jnp.maximum(jnp.linalg.norm(x, axis=(-2, -1), keepdims=True), TINY)
     x = x / (ITERATION.margin * norm)
     one = jnp.eye(x.shape[-2], dtype=x.dtype)
-    gram, factor = x @ x.swapaxes(-1, -2), one
+    gram, factor = x @ x.swapaxes(-1, -2), None
     for a, b, c in ITERATION.steps:  # X stays the first one times a polynomial of its A, which is square
         polynomial = a * one + b * gram + c * (gram @ gram)
-        factor = factor @ polynomial
+        factor = polynomial if factor is None else factor @ polynomial
         gram = polynomial @ (gram @ polynomial)
     return factor @ x
 
@@ -105,6 +109,17 @@ def scale_by_muon() -> Any:
     return optax.GradientTransformation(init, update)
 
 
+def kind(name: str) -> str:
+    """Which rule a parameter follows beside Muon.
+
+    Examples
+    --------
+    >>> [kind(name) for name in ("layers.0.attention.wq.weight", "bigram_embedding.weight", "fc_out.weight")]
+    ['muon', 'quick', 'adam']
+    """
+    return "muon" if HIDDEN.search(name) else "quick" if QUICK.search(name) else "adam"
+
+
 def make(recipe: Recipe) -> Any:
     """The recipe's Optax transformation: what it returns, times the learning rate, is to be subtracted."""
     import jax
@@ -112,10 +127,9 @@ def make(recipe: Recipe) -> Any:
 
     rule = optax.scale_by_adam(b1=0.9, b2=0.99)
     if recipe.optimizer == "muon":
-        rule = optax.partition(
-            {"muon": scale_by_muon(), "adam": optax.scale_by_adam(b1=0.9, b2=0.95)},
-            lambda params: {name: "muon" if HIDDEN.search(name) else "adam" for name in params},
-        )
+        adam = optax.scale_by_adam(b1=0.9, b2=0.95)
+        rules = {"muon": scale_by_muon(), "quick": optax.chain(adam, optax.scale(FASTER)), "adam": adam}
+        rule = optax.partition(rules, lambda params: {name: kind(name) for name in params})
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip),
         rule,

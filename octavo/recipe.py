@@ -107,8 +107,8 @@ class Recipe:
 RESIDUAL = {"optimizer": "muon", "lr": 5e-3, "batch": 8}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
-    "gru": {"lr": 3e-3, "dropout": 0.3},
-    "lstm": {"lr": 3e-3, "dropout": 0.3},
+    "gru": {"lr": 5e-3, "dropout": 0.3},
+    "lstm": {"lr": 5e-3, "dropout": 0.3},
     "plain": {"lr": 1e-3, "batch": 8},
     "prenorm": RESIDUAL,
     "llama": RESIDUAL,
@@ -162,7 +162,8 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         for name, (d, n, h) in WIDE.items()
     },
     "folio": {
-        name: {"d_model": d, "n_layers": n, "n_heads": h, "d_ff": 4 * d} for name, (d, n, h) in WIDE.items()
+        name: {"d_model": d, "n_layers": n, "n_heads": h, "d_ff": 4 * d}
+        for name, (d, n, h) in (WIDE | {"small": (96, 2, 3)}).items()
     },
     "gpt2": {name: {"n_embd": d, "n_layer": n, "n_head": h} for name, (d, n, h) in WIDE.items()},
 }

@@ -21,6 +21,7 @@ import numpy as np
 from octavo import checkpoint, mesh
 from octavo.asked import Asked, Text, plain
 from octavo.batches import HeldOut
+from octavo.compiled import keep_compiled
 from octavo.encoded import Progress
 from octavo.errors import OctavoError
 from octavo.formats import folder
@@ -131,6 +132,7 @@ def train(
         raise OctavoError("training needs JAX and Optax: pip install jax optax") from None
     started = time.perf_counter() if started is None else started
     keep_memory()
+    keep_compiled()
     where = Path(out) if out is not None else None
     source = Text(text, field, progress)
     asked = Asked(model_type, tokenizer, size, dict(sizes or {}), base, plain(recipe))
@@ -147,7 +149,9 @@ def train(
     lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not
     lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
     held_out = HeldOut(rest, settings.context, lengths)
-    learner = Learner(model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else None))
+    learner = Learner(
+        model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
+    )
     made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
     journal = Journal(model, where, made, asked.identity(settings, ids))
     position = Position() if kept is None else journal.restore(kept)

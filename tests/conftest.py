@@ -1,6 +1,7 @@
 """Shared by all tests: small models of every architecture, golden files, and where the corpora are."""
 
 import os
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from octavo import models, tokenizers
 from octavo.model import Model
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # small models: compiling takes all the time
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="octavo-tests-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 GOLDEN = Path(__file__).parent / "golden"
 collect_ignore_glob = ["golden/make_*.py"]  # they need the peers that made the numbers
@@ -62,7 +65,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "prenorm": ("prenorm", {**WIDTHS, "n_heads": 4}),
     "prenorm-wide": ("prenorm", {**WIDTHS, "n_heads": 3, "d_head": 5}),
     "folio": ("folio", {**WIDTHS, "n_heads": 2, "window": 5}),
-    "folio-hashed": ("folio", {**WIDTHS, "n_heads": 4, "window": 2, "bigrams": 50, "taps": 3}),
+    "folio-hashed": (
+        "folio",
+        {**WIDTHS, "n_heads": 4, "window": 2, "bigrams": 50, "trigrams": 60, "taps": 3},
+    ),
     "folio-wide": ("folio", {**WIDTHS, "n_heads": 1, "window": 64, "taps": 1}),  # sees more than its context
     "llama": ("llama", {**PUBLISHED_WIDTHS, "num_attention_heads": 2}),
     "llama-tied": (

@@ -69,7 +69,7 @@ def test_what_muon_changes_are_the_matrices_between_hidden_vectors() -> None:
     for model_type, module in models.ARCHITECTURES.items():
         table = module.shapes(models.design(model_type, 31))
         hidden = {name for name in table if optimizer.HIDDEN.search(name)}
-        others = ("wpe", "bigram", "conv")  # tables, and the taps of convolutions
+        others = ("wpe", "gram_", "conv")  # tables, and the taps of convolutions
         square = {
             name
             for name, shape in table.items()

@@ -21,7 +21,7 @@ V, D, FF, LAYERS, HEADS = 11, 8, 12, 2, 2
 HEAD, PRE_HEADS = 3, 3  # the heads of prenorm together are wider than the model
 LLAMA_HEADS, GROUPS, WIDTH = 4, 2, 6  # heads, those of keys and values, and the width of one
 CONTEXT = 16  # positions that gpt2 learns
-WINDOW, BIGRAMS, TAPS = 3, 40, 4  # of folio
+WINDOW, BIGRAMS, TRIGRAMS, TAPS = 3, 40, 30, 4  # of folio
 STEPS, LR, DECAY, CLIP = 3, 0.01, 0.1, 0.05
 
 Weights = dict[str, torch.Tensor]
@@ -127,16 +127,23 @@ def convolved(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
 def folio(w: Weights, ids: torch.Tensor) -> torch.Tensor:
     """Octavo's own, its window as a mask of the whole attention pattern."""
     batch, time = ids.shape
-    pairs = (ids * 31337 + F.pad(ids, (1, 0))[:, :-1]) % BIGRAMS
-    x = F.embedding(ids, w["word_embedding.weight"]) + F.embedding(pairs, w["bigram_embedding.weight"])
-    x = F.rms_norm(x, (D,), eps=1e-6)
+    last, before = F.pad(ids, (1, 0))[:, :-1], F.pad(ids, (2, 0))[:, :-2]
+    pairs = ids * 31337 + last
+    triples = (pairs * 31337 + before) % 2**32
+    x = F.embedding(ids, w["word_embedding.weight"])
+    x = x + F.embedding(pairs % BIGRAMS, w["bigram_embedding.weight"])
+    x = x + F.embedding(triples % TRIGRAMS, w["trigram_embedding.weight"])
+    x = said = F.rms_norm(x, (D,), eps=1e-6)
     seen = torch.ones(time, time, dtype=torch.bool).tril() & torch.ones(time, time).triu(1 - WINDOW).bool()
     for i in range(LAYERS):
         p = {n.removeprefix(f"layers.{i}."): a for n, a in w.items() if n.startswith(f"layers.{i}.")}
+        x = x + p["skip"] * said
         h = convolved(F.rms_norm(x, (D,), eps=1e-6), p["attention.conv"])
         q, k, v = (F.linear(h, p[f"attention.w{n}.weight"]).view(batch, time, HEADS, -1) for n in "qkv")
         q, k = (turned(F.rms_norm(a, (D // HEADS,), eps=1e-6)) for a in (q, k))
         q = q * p["attention.scale"].view(HEADS, 1)
+        first = v if i == 0 else first
+        v = v if i == 0 else v + p["attention.mix"].view(HEADS, -1) * first
         q, k, v = (a.transpose(1, 2) for a in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
         x = x + F.linear(mixed, p["attention.wo.weight"])
@@ -199,9 +206,11 @@ def gpt2_weights(draw: Callable[..., torch.Tensor]) -> Weights:
 def folio_weights(draw: Callable[..., torch.Tensor]) -> Weights:
     """Random weights under octavo's names."""
     w = {"word_embedding.weight": draw(V, D), "bigram_embedding.weight": draw(BIGRAMS, D)}
+    w["trigram_embedding.weight"] = draw(TRIGRAMS, D)
     for i in range(LAYERS):
         attention, mlp = f"layers.{i}.attention.", f"layers.{i}.feed_forward."
         w |= {attention + "conv": draw(TAPS, D), attention + "scale": 1 + draw(HEADS)}
+        w |= {f"layers.{i}.skip": draw(D)} | ({attention + "mix": draw(D)} if i else {})
         w |= {attention + f"w{n}.weight": draw(D, D) for n in "qkvo"}
         w |= {mlp + "conv": draw(TAPS, D), mlp + "0.weight": draw(FF, D), mlp + "2.weight": draw(D, FF)}
     return w | {"fc_out.weight": 3 * draw(V, D)}  # large enough for the cap to matter

@@ -33,7 +33,8 @@ def test_bfloat16_stays_bfloat16() -> None:
     blocked = logits_in_blocks(half, ids)
     logits, state = jax.jit(lambda p, x: half.with_params(p).forward(x))(half.params, ids)
     assert blocked.dtype == logits.dtype == jnp.bfloat16
-    assert {a.dtype for a in jax.tree.leaves(state) if a.ndim > 1} == {jnp.dtype(jnp.bfloat16)}
+    dtypes = {a.dtype for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.floating)}
+    assert dtypes == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_a_new_model_predicts_the_uniform_distribution_and_every_branch_learns() -> None:
@@ -58,34 +59,38 @@ def test_logits_lie_within_the_cap() -> None:
     assert 14 < np.abs(logits).max() <= 15
 
 
-def test_bigrams_have_rows_of_their_own_while_the_table_is_large_enough() -> None:
-    before, tokens = np.divmod(np.arange(V * V, dtype=np.int32), V)
-    own = models.design("folio", V, bigrams=V * V)
-    assert folio.shapes(own)["bigram_embedding.weight"][0] == V * V
-    assert sorted(folio.pairs(own, tokens, before)) == list(range(V * V))
-    shared = models.design("folio", V, bigrams=V * V - 1)
-    assert folio.shapes(shared)["bigram_embedding.weight"][0] == V * V - 1
-    rows = folio.pairs(shared, tokens, before)
-    assert rows.max() < V * V - 1
-    assert len(set(rows.tolist())) > V * V / 2
+@pytest.mark.parametrize(("name", "n"), [("bigrams", 2), ("trigrams", 3)])
+def test_ngrams_have_rows_of_their_own_while_the_table_is_large_enough(name: str, n: int) -> None:
+    every = np.unravel_index(np.arange(V**n, dtype=np.int32), (V,) * n)
+    table = name.removesuffix("s") + "_embedding.weight"
+    own = models.design("folio", V, **{name: V**n})
+    assert folio.shapes(own)[table][0] == V**n
+    assert sorted(folio.ngrams(own, V**n, *every)) == list(range(V**n))
+    shared = models.design("folio", V, **{name: V**n - 1})
+    assert folio.shapes(shared)[table][0] == V**n - 1
+    rows = folio.ngrams(shared, V**n - 1, *every)
+    assert rows.max() < V**n - 1
+    assert len(set(rows.tolist())) > V**n / 2
 
 
 def test_the_hash_of_a_large_vocabulary_is_the_same_everywhere() -> None:
-    config = models.design("folio", 2**24, bigrams=1000)
+    config = models.design("folio", 2**24)
     rng = np.random.default_rng(0)
-    tokens, before = (rng.integers(0, 2**24, (2, 50)).astype(np.int32) for _ in range(2))
-    expected = (tokens.astype(np.uint64) * 31337 + before.astype(np.uint64)) % 2**32 % 1000
-    np.testing.assert_array_equal(folio.pairs(config, tokens, before), expected)
-    on_jax = jax.jit(lambda t, b: folio.pairs(config, t, b))(tokens, before)
+    three = [rng.integers(0, 2**24, 50).astype(np.int32) for _ in range(3)]
+    tokens, last, before = (a.astype(np.uint64) for a in three)
+    expected = ((tokens * 31337 + last) * 31337 + before) % 2**32 % 1000
+    np.testing.assert_array_equal(folio.ngrams(config, 1000, *three), expected)
+    on_jax = jax.jit(lambda *ids: folio.ngrams(config, 1000, *ids))(*three)
     np.testing.assert_array_equal(on_jax, expected)
 
 
-def test_the_first_token_follows_token_zero() -> None:
+@pytest.mark.parametrize(("name", "row"), [("bigram", 3 * V), ("trigram", 3 * V * V)])
+def test_the_first_token_follows_token_zero(name: str, row: int) -> None:
     model = build("folio")
-    table = model.params["bigram_embedding.weight"]
+    table = model.params[f"{name}_embedding.weight"]
     only = np.zeros_like(table)
-    only[3 * V] = table[3 * V]  # token 3 after token 0
-    alone = model.with_params({**model.params, "bigram_embedding.weight": only})
+    only[row] = table[row]  # token 3 after token 0, or after two of them
+    alone = model.with_params({**model.params, f"{name}_embedding.weight": only})
     np.testing.assert_array_equal(alone.forward([3])[0], model.forward([3])[0])
 
 

@@ -36,6 +36,7 @@ SIZES = {
         "context": 16,
         "window": 3,
         "bigrams": 40,
+        "trigrams": 30,
     },
 }
 NAMES = ["rnn", "gru", "gru_before", "lstm", "plain", "prenorm", "llama", "gpt2", "folio"]

@@ -184,13 +184,14 @@ def steps(args: argparse.Namespace) -> None:
 
 def octavo_step(kind: str, sizes: dict[str, Any], batch: int, vocabulary: int) -> Callable[[], None]:
     """A training step of ours, compiled."""
-    from octavo import models
+    from octavo import mesh, models
     from octavo.memory import keep_memory
 
     keep_memory()
     config = models.design(kind, vocabulary, **sizes)
     model = Model(kind, config, models.initial_params(kind, config, np.random.default_rng(0)))
-    learner = Learner(model, Recipe(steps=1, context=128, batch=batch, dropout=0.0))
+    where = mesh.make(mesh.own(batch))
+    learner = Learner(model, Recipe(steps=1, context=128, batch=batch, dropout=0.0), where)
     ids = np.random.default_rng(0).integers(0, vocabulary, 100_000).astype(np.int32)
     state, count = learner.begin(), 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from pathlib import Path
+from typing import Any
 
 from octavo.corpora import user_cache
 
@@ -19,7 +20,8 @@ def keep_compiled() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None or jax.distributed.is_initialized():
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None or jax.distributed.is_initialized():
         return
     folder = user_cache() / "compiled" / processor()
     try:
@@ -27,9 +29,9 @@ def keep_compiled() -> None:
         (folder / ".writable").touch()
     except OSError:
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", LARGEST)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
+    config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_compilation_cache_max_size", LARGEST)
+    config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
 
 
 def processor() -> str:

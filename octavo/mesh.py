@@ -73,14 +73,14 @@ def own(batch: int) -> dict[str, int] | None:
     """
     import jax
 
+    config: Any = jax.config
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    said = jax.config.jax_num_cpu_devices >= 0 or "host_platform_device_count" in os.environ.get(
-        "XLA_FLAGS", ""
-    )
+    flags = os.environ.get("XLA_FLAGS", "")
+    said = config.jax_num_cpu_devices >= 0 or "host_platform_device_count" in flags
     if not said and not jax.distributed.is_initialized():
         devices = most(cores, batch)
         try:
-            jax.config.update("jax_num_cpu_devices", devices)
+            config.update("jax_num_cpu_devices", devices)
         except RuntimeError:  # there are devices already
             pass
         else:

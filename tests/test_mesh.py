@@ -1,6 +1,7 @@
 """Many devices and many hosts: the same losses, and checkpoints that travel between meshes."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import octavo
 from octavo import OctavoError, checkpoint, mesh, models
 
 SCRIPT = Path(__file__).with_name("devices.py")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 Losses = list[list[float]]
 
 
@@ -56,10 +58,10 @@ def by_mesh(lines: list[Any]) -> dict[str, Losses]:
 
 @pytest.mark.parametrize("model_type", ["plain", "gru", "folio"])
 def test_every_mesh_gives_the_losses_of_one_device(model_type: str) -> None:
-    specs = ["", "data=8", "model=4", "data=4,model=2", "data=2,model=4"]
+    specs = ["data=1", "data=8", "model=4", "data=4,model=2", "data=2,model=4"]
     found = by_mesh(finish(start("-", model_type, "12", ";".join(specs))))
     assert list(found) == specs
-    expected = np.array(found[""], float)
+    expected = np.array(found["data=1"], float)
     assert expected[-1, 1] < expected[1, 1] - 0.02, "nothing was learned"
     for spec in specs[1:]:
         np.testing.assert_allclose(np.array(found[spec], float), expected, rtol=2e-4, err_msg=spec)
@@ -78,7 +80,7 @@ def pair(out: Path, steps: int, spec: str) -> list[subprocess.Popen[str]]:
 
 
 def test_two_processes_train_are_killed_and_resume_on_another_mesh(tmp_path: Path) -> None:
-    whole = by_mesh(finish(start("-", "plain", "30", "")))[""]
+    whole = by_mesh(finish(start("-", "plain", "30", "data=1")))["data=1"]
     out = tmp_path / "model"
     both = pair(out, 30, "data=2,model=2")
     kill_after(9, *both)
@@ -103,13 +105,34 @@ def test_two_processes_train_are_killed_and_resume_on_another_mesh(tmp_path: Pat
 
 
 def test_a_checkpoint_of_one_device_goes_on_on_many(tmp_path: Path) -> None:
-    whole = by_mesh(finish(start("-", "gru", "20", "")))[""]
+    whole = by_mesh(finish(start("-", "gru", "20", "data=1")))["data=1"]
     out = tmp_path / "model"
-    kill_after(9, start(str(out), "gru", "20", ""))
+    kill_after(9, start(str(out), "gru", "20", "data=1"))
     rest = by_mesh(finish(start(str(out), "gru", "20", "data=2,model=4")))["data=2,model=4"]
     assert rest[0][0] > 5
     expected = np.array(whole[int(rest[0][0]) - 1 :], float)
     np.testing.assert_allclose(np.array(rest, float)[:, 1], expected[:, 1], rtol=2e-4)
+
+
+# ---------------------------------------------------------------- unasked
+
+
+@pytest.mark.parametrize(
+    ("flags", "batch", "devices"),
+    [("", 4, mesh.most(CORES, 4)), ("", 1, 1), ("--xla_force_host_platform_device_count=6", 9, 3)],
+)
+def test_a_run_that_names_no_mesh_has_a_device_for_each_core(flags: str, batch: int, devices: int) -> None:
+    asks = f"import os; from octavo import mesh; print(mesh.own({batch}), os.environ.get('NPROC'))"
+    said = {name: value for name, value in os.environ.items() if name != "NPROC"} | {"XLA_FLAGS": flags}
+    answer = subprocess.run(
+        [sys.executable, "-c", asks], env=said, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == f"{{'data': {devices}}} None\n"
+
+
+def test_devices_that_are_there_are_used_as_they_are() -> None:
+    jax.devices()
+    assert mesh.own(5 * jax.device_count()) == {"data": jax.device_count()}
 
 
 # ---------------------------------------------------------------- rules

@@ -142,8 +142,10 @@ def folio(w: Weights, ids: torch.Tensor) -> torch.Tensor:
         q, k, v = (F.linear(h, p[f"attention.w{n}.weight"]).view(batch, time, HEADS, -1) for n in "qkv")
         q, k = (turned(F.rms_norm(a, (D // HEADS,), eps=1e-6)) for a in (q, k))
         q = q * p["attention.scale"].view(HEADS, 1)
-        first = v if i == 0 else first
-        v = v if i == 0 else v + p["attention.mix"].view(HEADS, -1) * first
+        if i == 0:
+            first = v
+        else:
+            v = v + p["attention.mix"].view(HEADS, -1) * first
         q, k, v = (a.transpose(1, 2) for a in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
         x = x + F.linear(mixed, p["attention.wo.weight"])

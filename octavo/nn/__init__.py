@@ -53,6 +53,7 @@ from octavo.nn.positions import (
     rotary,
     rotate,
     sinusoids,
+    slowed,
 )
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "scan",
     "sigmoid",
     "sinusoids",
+    "slowed",
     "soft_cap",
     "softmax",
     "split_heads",

@@ -81,8 +81,16 @@ def split_heads(x: Array, heads: int) -> Array:
     return x.reshape(*x.shape[:-1], heads, -1)
 
 
-def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap, window: int | None = None) -> Array:
-    """Causal ``softmax(q k^T / sqrt(K)) v`` (Vaswani et al. 2017, eq. 1), heads joined.
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    positions: Array,
+    tap: Tap,
+    window: int | None = None,
+    scale: float | None = None,
+) -> Array:
+    """Causal ``softmax(q k^T scale) v`` (Vaswani et al. 2017, eq. 1), heads joined; scale is 1 / sqrt(K).
 
     q [B, T, H, K] at `positions` [B, T]; k and v [B, S, G, K] with position s in slot s -> [B, T, H*K].
     With fewer groups than heads, a run of H/G heads shares the keys and values of one (Ainslie et al.
@@ -97,7 +105,8 @@ def attention(q: Array, k: Array, v: Array, positions: Array, tap: Tap, window: 
     batch, time, heads, width = q.shape
     q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T, K] and [B, G, S, K]
     grouped = (batch, k.shape[1], heads // k.shape[1] * time)  # B, G, H/G*T: one product a group
-    scores = (width**-0.5 * q).reshape(*grouped, width) @ k.swapaxes(2, 3)
+    scale = width**-0.5 if scale is None else scale
+    scores = (scale * q).reshape(*grouped, width) @ k.swapaxes(2, 3)
     scores = scores.reshape(batch, heads, time, -1)  # [B, H, T, S]
     if xp is not np or batch * time > 1:  # one row's newest token sees all that is there
         slots = xp.arange(first, first + k.shape[2])

@@ -72,15 +72,26 @@ def embed_positions(positions: Array, weight: Array) -> Array:
     return weight[positions]
 
 
-def rotary(positions: Array, width: int, base: float, like: Array) -> tuple[Array, Array]:
-    """Cosines and sines of the angles ``m base^(-2i / K)`` at position m (Su et al. 2021, section 3.4.2).
+def slowed(rates: Array, factor: float, length: float, low: float, high: float) -> Array:
+    """Rotary frequencies for texts longer than the `length` trained on (Grattafiori et al. 2024, Llama 3).
 
-    positions [B, T], K = `width` -> two arrays [B, T, 1, K/2] in the dtype of `like`. The angles are
-    rounded to float32, as wherever the published models were trained and are run.
+    What turned fewer than `low` times in that length is slowed by `factor`, what turned more than `high`
+    times is left as it is, and what lies between by degrees: ``rates (k + (1 - k) / factor)`` with
+    ``k = (turns - low) / (high - low)`` within 0 and 1.
+    """
+    turns = length / (2 * np.pi) * rates
+    kept = ((turns - low) / (high - low)).clip(0, 1)
+    return rates * (kept + (1 - kept) / factor)
+
+
+def rotary(positions: Array, rates: Array, like: Array) -> tuple[Array, Array]:
+    """Cosines and sines of the angles ``m rates_i`` at position m (Su et al. 2021, section 3.4.2).
+
+    positions [B, T], rates [K/2] (the `frequencies` of width K) -> two arrays [B, T, 1, K/2] in the dtype
+    of `like`. The angles are rounded to float32, as wherever the published models were trained and are run.
     """
     xp = namespace(positions, like)
-    rates = frequencies(width, base).astype(np.float32)
-    angles = positions[..., None, None].astype(np.float32) * rates
+    angles = positions[..., None, None].astype(np.float32) * rates.astype(np.float32)
     return xp.cos(angles).astype(like.dtype), xp.sin(angles).astype(like.dtype)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from octavo import models
 from octavo.checks import require_params
 from octavo.errors import OctavoError
-from octavo.formats import folder, keras, npz
+from octavo.formats import companions, folder, keras, npz
 from octavo.model import Model
 from octavo.tokenizers.chars import Char
 
@@ -148,8 +148,8 @@ def _companions(source: Path) -> dict[str, Any]:
     if not source.is_dir():
         return {}
     return {
-        "chat_template": folder.read_chat_template(source),
-        "generation_config": folder.read_generation_config(source),
+        "chat_template": companions.read_chat_template(source),
+        "generation_config": companions.read_generation_config(source),
     }
 
 

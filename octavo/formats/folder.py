@@ -2,15 +2,13 @@
 
 The arrays stand in the file under the architecture's names. An architecture with a published layout
 (it has `PUBLISHED`) is written in that layout, with a `tokenizer_config.json`, so that transformers and
-its kin open the folder, and is read from it; cut into several files it is not read. Half-precision arrays
-are widened to float32 when they are read, because NumPy computes in it many times faster.
+its kin open the folder, and is read from it, whether the weights are one file or several.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import reprlib
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -22,19 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo import models
-from octavo.checks import is_token_ids, printable
 from octavo.errors import OctavoError
+from octavo.formats.companions import CHAT_TEMPLATE, GENERATION_CONFIG, LARGEST, TOKENIZER_CONFIG, read_json
+from octavo.formats.shards import WEIGHTS, read_weights
 from octavo.nn import Array
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer_config.json", "generation_config.json"
-CHAT_TEMPLATE = "chat_template.jinja"
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # of safetensors, as NumPy reads them
-LARGEST_CONFIG = 2**20  # bytes
-LARGEST_COMPANION = 2**24  # bytes; Gemma's tokenizer_config.json has more than a million
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 
 
 def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
@@ -43,14 +37,21 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
     model_type = description.pop("model_type", None)
     if not isinstance(model_type, str):
         raise OctavoError(f"{folder / CONFIG} names no model_type; is this a model folder?")
+    if model_type not in models.ARCHITECTURES:
+        asked, known = models.spelled(model_type, description), ", ".join(models.ARCHITECTURES)
+        raise OctavoError(f"{folder / CONFIG}: {asked} is not supported; there are {known}")
     module = models.architecture(model_type)
     sizes = [field.name for field in fields(module.Config) if type(field.default) is int]
     if untold := [name for name in sizes if name not in description | options]:
         raise OctavoError(
             f"{folder / CONFIG} does not tell {', '.join(untold)}; add it, or give it: {untold[0]}=..."
         )
-    config = models.complete(model_type, description, options)
-    arrays = read_safetensors(folder / WEIGHTS, getattr(module, "BUFFERS", ()))
+    try:
+        config = models.complete(model_type, description, options)
+    except OctavoError as error:
+        raise OctavoError(f"{folder / CONFIG}: {error}") from None
+    ends, begins = getattr(module, "BUFFERS", ()), getattr(module, "OTHERS", ())
+    arrays = read_weights(folder, lambda name: not name.endswith(ends) and not name.startswith(begins))
     try:
         return model_type, config, getattr(module, "from_published", _as_they_are)(arrays, config)
     except OctavoError as error:
@@ -59,93 +60,13 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """What a `config.json` tells of a model: its type and the fields of its config."""
-    description = read_json(path, LARGEST_CONFIG)
+    description = read_json(path, LARGEST)
     if description is None:
         raise OctavoError(f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}")
     try:
         return models.told(description)
     except OctavoError as error:
         raise OctavoError(f"{path}: {error}") from None
-
-
-def read_json(path: Path, largest: int) -> dict[str, Any] | None:
-    """The JSON object in a file of at most `largest` bytes; None where there is no file."""
-    text = _read_text(path, largest)
-    try:
-        content = None if text is None else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise OctavoError(f"{path} is not readable as JSON: {error}") from None
-    if text is not None and not isinstance(content, dict):
-        raise OctavoError(f"{path} holds no JSON object")
-    return content
-
-
-def _read_text(path: Path, largest: int) -> str | None:
-    """The text of a file of at most `largest` bytes; None where there is no file."""
-    try:
-        if path.stat().st_size > largest:
-            raise OctavoError(f"{path} is larger than any {path.name} ({largest:,} bytes)")
-        return path.read_bytes().decode("utf-8")  # newlines as they are
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise OctavoError(f"{path} is not UTF-8 text: {error}") from None
-    except OSError as error:
-        raise OctavoError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """How a conversation is written, in Jinja: a file of its own, or a field of `tokenizer_config.json`."""
-    text = _read_text(folder / CHAT_TEMPLATE, LARGEST_COMPANION)
-    if text is not None:
-        return text
-    told = (read_json(folder / TOKENIZER_CONFIG, LARGEST_COMPANION) or {}).get("chat_template")
-    if isinstance(told, list):  # several with names, as transformers 4 writes them
-        named = [entry for entry in told if isinstance(entry, dict) and entry.get("name") == "default"]
-        told = named[0].get("template") if named else None
-    if told is not None and not isinstance(told, str):
-        raise OctavoError(f"{folder / TOKENIZER_CONFIG}: chat_template is text, not {reprlib.repr(told)}")
-    return told
-
-
-def read_generation_config(folder: Path) -> dict[str, Any] | None:
-    """What `generation_config.json` says, if there is one."""
-    path = folder / GENERATION_CONFIG
-    content = read_json(path, LARGEST_CONFIG)
-    if content is not None and not is_token_ids(content.get("eos_token_id")):
-        found = reprlib.repr(content["eos_token_id"])
-        raise OctavoError(f"{path}: eos_token_id must be the id of a token or a list of them, not {found}")
-    return content
-
-
-def read_safetensors(path: Path, without: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The arrays of a safetensors file, of the floating-point dtypes, but those whose names end so."""
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except FileNotFoundError:
-        raise OctavoError(f"{path} is missing") from None
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
-    arrays = {}
-    for name, tensor in tensors:
-        if name.endswith(without):
-            continue
-        if tensor["dtype"] not in DTYPES:
-            raise OctavoError(
-                f"{path}: {printable(name)} holds {tensor['dtype']}, not floating-point numbers"
-            )
-        flat = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        if tensor["dtype"] == "BF16":  # the upper half of a float32
-            flat = (flat.astype(np.uint32) << 16).view(np.float32)
-        arrays[name] = widen(flat)
-    return arrays
-
-
-def widen(array: Array) -> Array:
-    """Half precision as float32; everything else as it is."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def write(

@@ -70,6 +70,13 @@ def architecture(model_type: str) -> ModuleType:
     return ARCHITECTURES[model_type]
 
 
+def spelled(model_type: str, description: dict[str, Any]) -> str:
+    """A model type that a file names, with the architectures that it names beside, in words."""
+    named = description.get("architectures")
+    classes = ", ".join(map(str, named[:SHOWN])) if isinstance(named, list) else ""
+    return printable(f"model type {model_type!r}" + (f" ({classes})" if classes else ""))
+
+
 def configure(model_type: str, options: dict[str, Any]) -> Any:
     """The config of a model type from its fields as `config.json` holds them."""
     config_class, known = architecture(model_type).Config, _fields(model_type)

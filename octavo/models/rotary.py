@@ -92,7 +92,7 @@ def spelled(told: Mapping[str, Any]) -> dict[str, Any]:
     Examples
     --------
     >>> spelled({"rope_parameters": {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.0}})
-    {'rope_theta': 100.0, 'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}}
+    {'rope_scaling': {'rope_type': 'linear', 'factor': 2.0}, 'rope_theta': 100.0}
     """
     flat = {name: value for name, value in told.items() if name not in ("rope_parameters", "rope_scaling")}
     newer, older = told.get("rope_parameters"), told.get("rope_scaling")
@@ -106,7 +106,7 @@ def spelled(told: Mapping[str, Any]) -> dict[str, Any]:
         base, rest = _parts(spelling)
         _say(flat, "rope_theta", base)
         _say(flat, "rope_scaling", rest)
-    return flat
+    return {"rope_scaling": None, **flat}
 
 
 def _parts(told: Any) -> tuple[Any, Any]:

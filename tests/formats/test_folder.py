@@ -182,7 +182,7 @@ def edit(saved: Path, **changes: Any) -> None:
     [
         ({"model_type": None}, "no model_type"),
         ({"model_type": 5}, "no model_type"),
-        ({"model_type": "bert\n" * 500}, "no model type"),
+        ({"model_type": "bert\n" * 500}, "is not supported; there are"),
         ({"d_model": 10}, "has the shape"),
         ({"n_layers": 3}, "is missing"),
         ({"n_layers": 1}, "is unexpected"),

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octavo import models
+from octavo import hub, models
 from octavo.checks import require_params
 from octavo.errors import OctavoError
 from octavo.formats import companions, folder, keras, npz
@@ -45,8 +45,9 @@ def load(
     Parameters
     ----------
     path : str or Path
-        The name of a model that ships with the package, a folder that `save` wrote or that was
-        published in Hugging Face's layout (Llama, GPT-2, in one `model.safetensors`), a Keras model
+        The name of a model that ships with the package, ``hub:owner/name`` (or ``hub:owner/name@revision``)
+        for one on the Hugging Face hub, a folder that `save` wrote or that was published in Hugging Face's
+        layout (of a family among `octavo.models.ARCHITECTURES`), a Keras model
         (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of the types `plain`
         and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
         model is reached as ``./name``.
@@ -109,9 +110,11 @@ def _check_vocabulary(model: Model) -> None:
 
 
 def _locate(path: str | Path) -> Path:
-    """A shipped model's folder for its name, else the path itself, which must exist."""
+    """The folder of a model that is shipped or on a hub, else the path itself, which must exist."""
     if isinstance(path, str) and path in bundled():
         return PRETRAINED / path
+    if isinstance(path, str) and path.startswith(hub.PREFIX):
+        return hub.fetch(path)
     if not os.path.exists(path):  # False, where Path.exists raises for a name that is too long
         names = ", ".join(bundled())
         raise OctavoError(
@@ -156,7 +159,7 @@ def _companions(source: Path) -> dict[str, Any]:
 def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
 
-    Models of published families (`llama`, `gpt2`) are written as they are published: transformers and
+    Models of published families (`llama`, `gpt2`, `qwen3`, ...) are written as they are published: transformers and
     whatever else reads that layout opens the folder as it is.
 
     Parameters

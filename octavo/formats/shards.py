@@ -18,13 +18,11 @@ LARGEST_INDEX = 2**24  # bytes; that of the largest published models has about a
 
 def read_weights(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Array]:
     """The arrays of a folder whose names are `wanted`, from however many files."""
-    index = folder / INDEX
-    told = None if (folder / WEIGHTS).exists() else read_json(index, LARGEST_INDEX)
-    if told is None:
+    index, places = folder / INDEX, _places(folder)
+    if places is None:
         return safetensors.read(folder / WEIGHTS, wanted)
-    places = _places(index, told.get("weight_map"))
     arrays: dict[str, Array] = {}
-    for shard in sorted(set(places.values())):
+    for shard in files(folder):
         if not (folder / shard).exists():
             raise OctavoError(f"{folder / shard} is missing, which {index.name} names")
         found = safetensors.read(folder / shard, wanted)
@@ -38,8 +36,19 @@ def read_weights(folder: Path, wanted: Callable[[str], bool] = lambda name: True
     return arrays
 
 
-def _places(index: Path, told: object) -> dict[str, str]:
-    """The file of each array, all of them beside the index."""
+def files(folder: Path) -> list[str]:
+    """The names of the files that the weights of a folder stand in, whether they are there or not."""
+    places = _places(folder)
+    return [WEIGHTS] if places is None else sorted(set(places.values()))
+
+
+def _places(folder: Path) -> dict[str, str] | None:
+    """The file of each array, all of them beside the index; None where one file holds them all."""
+    index = folder / INDEX
+    content = None if (folder / WEIGHTS).exists() else read_json(index, LARGEST_INDEX)
+    if content is None:
+        return None
+    told = content.get("weight_map")
     if not isinstance(told, dict) or not told:
         raise OctavoError(f"{index} has no weight_map that says where arrays are")
     for shard in told.values():

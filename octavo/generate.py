@@ -55,7 +55,8 @@ def pieces(
             limit = min(limit, max(model.longest - len(ids) + 1, 0))
     if unread := range(tokenizer.vocab_size, model.vocab_size):  # ids that no text has are never drawn
         options["logit_bias"] = {**(options.get("logit_bias") or {}), **dict.fromkeys(unread, -math.inf)}
-    drawn = tokens(model, ids, limit=limit, stop=[s for s in stop if not isinstance(s, str)], **options)
+    ends = [*(s for s in stop if not isinstance(s, str)), *model.ends]
+    drawn = tokens(model, ids, limit=limit, stop=ends, **options)
     return _decode(drawn, limit, model, [s for s in stop if isinstance(s, str)])
 
 
@@ -109,7 +110,8 @@ def stream(
         The most tokens to write; by default what is left of the model's context (500 tokens if it
         has none).
     stop : sequence of str or int
-        Strings (or token ids) that end the text. Nothing of them is yielded.
+        Strings (or token ids) that end the text, besides the tokens that do so for the model
+        (`Model.ends`). Nothing of them is yielded.
     **options
         As for `tokens`.
 

@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octavo import models
+from octavo import hub, models
 from octavo.checks import require_params
 from octavo.errors import OctavoError
-from octavo.formats import folder, keras, npz
+from octavo.formats import companions, folder, keras, npz
 from octavo.model import Model
 from octavo.tokenizers.chars import Char
 
@@ -45,8 +45,9 @@ def load(
     Parameters
     ----------
     path : str or Path
-        The name of a model that ships with the package, a folder that `save` wrote or that was
-        published in Hugging Face's layout (Llama, GPT-2, in one `model.safetensors`), a Keras model
+        The name of a model that ships with the package, ``hub:owner/name`` (or ``hub:owner/name@revision``)
+        for one on the Hugging Face hub, a folder that `save` wrote or that was published in Hugging Face's
+        layout (of a family among `octavo.models.ARCHITECTURES`), a Keras model
         (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of the types `plain`
         and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
         model is reached as ``./name``.
@@ -89,7 +90,7 @@ def load(
     if model_type not in (None, found):
         raise OctavoError(f"{source} holds a model of type {found}, not {model_type}")
     require_params(models.architecture(found).shapes(settings), params, str(source))
-    model = Model(found, settings, params, _tokenizer(tokenizer, source))
+    model = Model(found, settings, params, _tokenizer(tokenizer, source), **_companions(source))
     _check_vocabulary(model)
     return model
 
@@ -109,9 +110,11 @@ def _check_vocabulary(model: Model) -> None:
 
 
 def _locate(path: str | Path) -> Path:
-    """A shipped model's folder for its name, else the path itself, which must exist."""
+    """The folder of a model that is shipped or on a hub, else the path itself, which must exist."""
     if isinstance(path, str) and path in bundled():
         return PRETRAINED / path
+    if isinstance(path, str) and path.startswith(hub.PREFIX):
+        return hub.fetch(path)
     if not os.path.exists(path):  # False, where Path.exists raises for a name that is too long
         names = ", ".join(bundled())
         raise OctavoError(
@@ -143,10 +146,20 @@ def _tokenizer(given: str | Path | Tokenizer | None, source: Path) -> Tokenizer 
     return tokenizers.open(given) if isinstance(given, str | Path) else given
 
 
+def _companions(source: Path) -> dict[str, Any]:
+    """What a folder says on writing with the model, beside the model itself."""
+    if not source.is_dir():
+        return {}
+    return {
+        "chat_template": companions.read_chat_template(source),
+        "generation_config": companions.read_generation_config(source),
+    }
+
+
 def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
 
-    Models of published families (`llama`, `gpt2`) are written as they are published: transformers and
+    Models of published families (`llama`, `gpt2`, `qwen3`, ...) are written as they are published: transformers and
     whatever else reads that layout opens the folder as it is.
 
     Parameters
@@ -179,4 +192,11 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     with np.errstate(over="ignore"):  # what is too large for the dtype is refused as infinite
         params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
     require_params(model.architecture.shapes(model.config), params, "what is to be saved")
-    folder.write(Path(path), models.describe(model.model_type, model.config), params, model.tokenizer)
+    folder.write(
+        Path(path),
+        models.describe(model.model_type, model.config),
+        params,
+        model.tokenizer,
+        chat_template=model.chat_template,
+        generation_config=model.generation_config,
+    )

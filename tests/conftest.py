@@ -39,6 +39,8 @@ PUBLISHED_WIDTHS = {
     "max_position_embeddings": 16,
 }
 
+GROUPED = {**PUBLISHED_WIDTHS, "num_attention_heads": 4, "num_key_value_heads": 2}
+
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("rnn", _stack(RNN, {"kind": "rnn", "units": 4}, DENSE)),
     "rnn-bare": ("rnn", _stack({**RNN, "use_bias": False}, {**DENSE, "use_bias": False})),
@@ -85,6 +87,36 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "llama",
         {**PUBLISHED_WIDTHS, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 6},
     ),
+    "llama3": (
+        "llama",
+        {
+            **PUBLISHED_WIDTHS,
+            "num_attention_heads": 2,
+            "rope_theta": 100,
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": 4.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 2.0,
+                "original_max_position_embeddings": 8,
+            },
+        },
+    ),
+    "mistral": ("mistral", {**GROUPED, "sliding_window": 5}),
+    "qwen2": ("qwen2", GROUPED),
+    "qwen3": (
+        "qwen3",
+        {**GROUPED, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1, "head_dim": 6},
+    ),
+    "gemma3": (
+        "gemma3_text",
+        {**GROUPED, "num_hidden_layers": 3, "head_dim": 4, "sliding_window": 4, "sliding_window_pattern": 2},
+    ),
+    "gemma3-capped": (
+        "gemma3_text",
+        {**GROUPED, "sliding_window": 20, "final_logit_softcapping": 5.0, "tie_word_embeddings": False},
+    ),
+    "olmo2": ("olmo2", GROUPED),
     # its text ends where the learned positions do, so there are more of them than the context of the others
     "gpt2": ("gpt2", {"vocab_size": V, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 48}),
     "gpt2-narrow": (

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -509,3 +510,15 @@ def test_weights_that_overflow_are_an_octavo_error(options: dict[str, Any]) -> N
         octavo.generate(model, "abc", limit=3, **options)
     with pytest.raises(OctavoError, match="not numbers"):
         octavo.score(model, "abc")
+
+
+def test_a_text_ends_at_the_tokens_that_end_texts_for_the_model() -> None:
+    model = build("gru")
+    whole = octavo.generate(model, "a", limit=30, seed=1)
+    assert len(whole) == 30
+    end = ALPHABET.index(whole[-1])
+    ends = replace(model, generation_config={"eos_token_id": [end]})
+    *_, last = ladder.pieces(ends, "a", limit=30, seed=1)
+    assert octavo.generate(ends, "a", limit=30, seed=1) == whole[: whole.index(whole[-1])]
+    assert last.finish_reason == "stop"
+    assert end in ids_of(ends, [0], limit=30, seed=1)  # the lowest rung stops where it is told to

@@ -20,14 +20,16 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A shipped model, a model folder, or a file.",
+        help="A shipped model, a model folder, a file, or hub:owner/name.",
         metavar="MODEL",
         rich_help_panel=PANEL,
     ),
 ]
 ModelArgument = Annotated[
     str,
-    typer.Argument(help="A shipped model, a model folder, or a file.", metavar="MODEL", show_default=False),
+    typer.Argument(
+        help="A shipped model, a model folder, a file, or hub:owner/name.", metavar="MODEL", show_default=False
+    ),
 ]
 WeightsOption = Annotated[
     str | None,

@@ -2,8 +2,7 @@
 
 The arrays stand in the file under the architecture's names. An architecture with a published layout
 (it has `PUBLISHED`) is written in that layout, with a `tokenizer_config.json`, so that transformers and
-its kin open the folder, and is read from it; cut into several files it is not read. Half-precision arrays
-are widened to float32 when they are read, because NumPy computes in it many times faster.
+its kin open the folder, and is read from it, whether the weights are one file or several.
 """
 
 from __future__ import annotations
@@ -21,17 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo import models
-from octavo.checks import printable
 from octavo.errors import OctavoError
+from octavo.formats.companions import CHAT_TEMPLATE, GENERATION_CONFIG, LARGEST, TOKENIZER_CONFIG, read_json
+from octavo.formats.shards import WEIGHTS, read_weights
 from octavo.nn import Array
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # of safetensors, as NumPy reads them
-LARGEST_CONFIG = 2**20  # bytes
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 
 
 def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
@@ -40,14 +37,21 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
     model_type = description.pop("model_type", None)
     if not isinstance(model_type, str):
         raise OctavoError(f"{folder / CONFIG} names no model_type; is this a model folder?")
+    if model_type not in models.ARCHITECTURES:
+        asked, known = models.spelled(model_type, description), ", ".join(models.ARCHITECTURES)
+        raise OctavoError(f"{folder / CONFIG}: {asked} is not supported; there are {known}")
     module = models.architecture(model_type)
     sizes = [field.name for field in fields(module.Config) if type(field.default) is int]
     if untold := [name for name in sizes if name not in description | options]:
         raise OctavoError(
             f"{folder / CONFIG} does not tell {', '.join(untold)}; add it, or give it: {untold[0]}=..."
         )
-    config = models.complete(model_type, description, options)
-    arrays = read_safetensors(folder / WEIGHTS, getattr(module, "BUFFERS", ()))
+    try:
+        config = models.complete(model_type, description, options)
+    except OctavoError as error:
+        raise OctavoError(f"{folder / CONFIG}: {error}") from None
+    ends, begins = getattr(module, "BUFFERS", ()), getattr(module, "OTHERS", ())
+    arrays = read_weights(folder, lambda name: not name.endswith(ends) and not name.startswith(begins))
     try:
         return model_type, config, getattr(module, "from_published", _as_they_are)(arrays, config)
     except OctavoError as error:
@@ -56,54 +60,13 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """What a `config.json` tells of a model: its type and the fields of its config."""
-    try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise OctavoError(f"{path} is larger than any config ({LARGEST_CONFIG:,} bytes)")
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OctavoError(
-            f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OctavoError):
-            raise
-        raise OctavoError(f"{path} is not readable as JSON: {error}") from None
-    if not isinstance(description, dict):
-        raise OctavoError(f"{path} holds no JSON object")
+    description = read_json(path, LARGEST)
+    if description is None:
+        raise OctavoError(f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}")
     try:
         return models.told(description)
     except OctavoError as error:
         raise OctavoError(f"{path}: {error}") from None
-
-
-def read_safetensors(path: Path, without: tuple[str, ...] = ()) -> dict[str, Array]:
-    """The arrays of a safetensors file, of the floating-point dtypes, but those whose names end so."""
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except FileNotFoundError:
-        raise OctavoError(f"{path} is missing") from None
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
-    arrays = {}
-    for name, tensor in tensors:
-        if name.endswith(without):
-            continue
-        if tensor["dtype"] not in DTYPES:
-            raise OctavoError(
-                f"{path}: {printable(name)} holds {tensor['dtype']}, not floating-point numbers"
-            )
-        flat = np.frombuffer(tensor["data"], DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        if tensor["dtype"] == "BF16":  # the upper half of a float32
-            flat = (flat.astype(np.uint32) << 16).view(np.float32)
-        arrays[name] = widen(flat)
-    return arrays
-
-
-def widen(array: Array) -> Array:
-    """Half precision as float32; everything else as it is."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def write(
@@ -112,10 +75,14 @@ def write(
     params: dict[str, Array],
     tokenizer: Tokenizer | None = None,
     extras: Mapping[str, str] = MappingProxyType({}),
+    *,
+    chat_template: str | None = None,
+    generation_config: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a new model folder, beside its place, then rename: it appears whole or not at all.
 
     `description` is what `octavo.models.describe` gives; `extras` are further files, as texts by name.
+    The chat template stands in a file of its own, and in `tokenizer_config.json` for older readers.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -132,10 +99,16 @@ def write(
             tokenizer.save(partial / TOKENIZER)
         module = models.ARCHITECTURES.get(description.get("model_type", ""))
         if hasattr(module, "PUBLISHED"):
-            description, params, files = _published(description, params, tokenizer, partial / TOKENIZER)
-            extras = {**extras, **files}
+            description, params, wrapper = _published(description, params, tokenizer, partial / TOKENIZER)
+            if wrapper is not None:
+                template = {} if chat_template is None else {"chat_template": chat_template}
+                extras = {**extras, TOKENIZER_CONFIG: _json(wrapper | template)}
+        if chat_template is not None:
+            extras = {**extras, CHAT_TEMPLATE: chat_template}
+        if generation_config is not None:
+            extras = {**extras, GENERATION_CONFIG: _json(generation_config)}
         for name, content in {CONFIG: _json(description), **extras}.items():
-            (partial / name).write_text(content, encoding="utf-8")
+            (partial / name).write_text(content, encoding="utf-8", newline="")
         arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
         save_file(arrays, partial / WEIGHTS, metadata={"format": "pt"})  # transformers 4 asks for it
         mode = (partial / CONFIG).stat().st_mode
@@ -151,15 +124,15 @@ def write(
 
 def _published(
     description: dict[str, Any], params: dict[str, Array], tokenizer: Tokenizer | None, written: Path
-) -> tuple[dict[str, Any], dict[str, Array], dict[str, str]]:
-    """The description and the parameters as they are published, and a file on the tokenizer `written`."""
+) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any] | None]:
+    """Description and parameters as they are published, and what is said of the tokenizer `written`."""
     model_type = description["model_type"]
     module = models.architecture(model_type)
     config = models.configure(model_type, {n: v for n, v in description.items() if n != "model_type"})
     params = getattr(module, "to_published", _as_they_are)(params, config)
     dtype = np.result_type(*params.values()).name
     if tokenizer is None:
-        return models.published.describe(description, module.PUBLISHED, dtype), params, {}
+        return models.published.describe(description, module.PUBLISHED, dtype), params, None
     special, end = _special_tokens(written), tokenizer.end_of_text
     description = models.published.describe(description, module.PUBLISHED, dtype, special, end)
     wrapper: dict[str, Any] = {
@@ -173,7 +146,7 @@ def _published(
         first = next(iter(ids), None) if isinstance(ids, tuple) else ids
         if first in contents:
             wrapper[name] = contents[first]
-    return description, params, {TOKENIZER_CONFIG: _json(wrapper)}
+    return description, params, wrapper
 
 
 def _special_tokens(tokenizer: Path) -> dict[str, int]:
@@ -186,7 +159,7 @@ def _as_they_are(params: dict[str, Array], config: Any) -> dict[str, Array]:
     return params
 
 
-def _json(content: dict[str, Any]) -> str:
+def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

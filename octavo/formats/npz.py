@@ -16,7 +16,7 @@ import numpy as np
 from octavo import models
 from octavo.checks import printable
 from octavo.errors import OctavoError
-from octavo.formats.folder import widen
+from octavo.formats.safetensors import widen
 from octavo.nn import Array
 
 LARGEST_EXPANSION = 100  # how often its own size a compressed archive may hold

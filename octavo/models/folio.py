@@ -118,15 +118,12 @@ def forward(
     p, tokens = nn.view(p), tokens.astype("int32")
     positions = nn.token_positions(tokens, state)  # [B, T]
     read = nn.follow(state.recent[0] if state else None, tokens, 2)  # [B, 2 + T]
-    last, before = (
-        read[:, 1:-1],
-        read[:, :-2],
-    )  # [B, T], of each token the one before, and the one before that
+    last, before = read[:, 1:-1], read[:, :-2]  # [B, T], the token before each, and the one before that
     x = nn.embed(tokens, p["word_embedding.weight"])  # [B, T, D]
     x = x + nn.embed(ngrams(c, c.bigrams, tokens, last), p["bigram_embedding.weight"])
     x = x + nn.embed(ngrams(c, c.trigrams, tokens, last, before), p["trigram_embedding.weight"])
     x = said = p.tap("embedding", nn.rms_norm(x, EPS))
-    turn = nn.rotary(positions, c.d_model // c.n_heads, BASE, like=x)
+    turn = nn.rotary(positions, nn.frequencies(c.d_model // c.n_heads, BASE), like=x)
     first, layers = None, []  # the values of the first layer; the memories of all
     for i, layer in enumerate(p.each("layers.", c.n_layers)):
         past = remembered(state, i) if state else Past()

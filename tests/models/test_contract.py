@@ -91,6 +91,45 @@ TINYLLAMA_1B = {
     "num_key_value_heads": 4,
 }
 
+MISTRAL_7B = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
+QWEN25_05B = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
+QWEN3_06B = {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "tie_word_embeddings": True,
+}
+GEMMA3_1B = {
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+}
+OLMO2_1B = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 16,
+}
+
 
 @pytest.mark.parametrize(
     ("model_type", "vocab_size", "sizes", "count"),
@@ -106,6 +145,11 @@ TINYLLAMA_1B = {
         ("folio", 512, {**FOLIO, "n_layers": 1}, (100 + 10 + 1024 + 12 * 128 + 2 * 4 + 1) * 128 + 4),
         ("llama", 49152, SMOLLM2_135M, 134_515_008),
         ("llama", 32000, TINYLLAMA_1B, 1_100_048_384),
+        ("mistral", 32000, MISTRAL_7B, 7_241_732_096),
+        ("qwen2", 151_936, QWEN25_05B, 494_032_768),
+        ("qwen3", 151_936, QWEN3_06B, 596_049_920),
+        ("gemma3_text", 262_144, GEMMA3_1B, 999_885_952),
+        ("olmo2", 100_352, OLMO2_1B, 1_484_916_736),
     ],
 )
 def test_parameter_counts(model_type: str, vocab_size: int, sizes: dict[str, Any], count: int) -> None:

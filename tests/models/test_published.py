@@ -12,13 +12,21 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import octavo
-from octavo import Model, OctavoError, models
+from octavo import Model, OctavoError, models, recipe
 from octavo.tokenizers import char, from_ranks
 
 from ..conftest import ALPHABET, GOLDEN, V, build
 
 HUGGINGFACE = GOLDEN / "huggingface"
 NAMES = sorted(path.name for path in HUGGINGFACE.iterdir())
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 2.0,
+    "original_max_position_embeddings": 8,
+}
 every = pytest.mark.parametrize("name", NAMES)
 SPECIAL = from_ranks({bytes([i]): i for i in range(256)}, special_tokens={"<|endoftext|>": 256})
 
@@ -32,7 +40,9 @@ def expected(name: str) -> dict[str, Any]:
 
 
 def test_there_is_a_checkpoint_of_every_kind() -> None:
-    assert NAMES == ["gpt2", "gpt2-narrow", "llama", "llama-tied", "llama-wide"]
+    kinds = {octavo.load(HUGGINGFACE / name).model_type for name in NAMES}
+    assert kinds == {name for name, module in models.ARCHITECTURES.items() if hasattr(module, "PUBLISHED")}
+    assert len(NAMES) == 18
 
 
 @every
@@ -67,6 +77,8 @@ def test_a_checkpoint_is_written_tensor_for_tensor_as_transformers_wrote_it(
 ) -> None:
     octavo.save(octavo.load(HUGGINGFACE / name), tmp_path / "model")
     theirs = load_file(HUGGINGFACE / name / "model.safetensors")
+    text = "language_model."  # of a model that sees pictures too, we keep the part that writes
+    theirs = {n.replace(text, ""): a for n, a in theirs.items() if name != "gemma3-pictures" or text in n}
     ours = load_file(tmp_path / "model" / "model.safetensors")
     assert {n: (a.shape, a.dtype) for n, a in ours.items()} == {
         n: (a.shape, a.dtype) for n, a in theirs.items()
@@ -82,11 +94,22 @@ def test_the_config_says_what_transformers_wrote(name: str, tmp_path: Path) -> N
     octavo.save(octavo.load(HUGGINGFACE / name), tmp_path / "model")
     theirs = json.loads((HUGGINGFACE / name / "config.json").read_text())
     ours = json.loads((tmp_path / "model" / "config.json").read_text())
-    theirs |= {"rope_theta": theirs.get("rope_parameters", {}).get("rope_theta"), "rope_scaling": None}
-    theirs["torch_dtype"] = theirs["dtype"]
+    theirs |= {"torch_dtype": theirs["dtype"]} | theirs.get("text_config", {})
     if name == "gpt2":
         assert theirs["n_inner"] is None
         theirs["n_inner"] = 4 * theirs["n_embd"]
+    rope = theirs.get("rope_parameters", {})
+    if "full_attention" in rope:
+        theirs["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    scaling = {n: v for n, v in rope.items() if n != "rope_theta"}
+    default = scaling in ({}, {"rope_type": "default"})
+    theirs |= {"rope_theta": rope.get("rope_theta"), "rope_scaling": None if default else scaling}
+    if name == "gemma3-pictures":
+        theirs["architectures"] = ["Gemma3ForCausalLM"]
+    if "num_attention_heads" in theirs:  # what transformers 5 leaves out where it follows from the rest
+        theirs = {"head_dim": theirs["hidden_size"] // theirs["num_attention_heads"]} | theirs
+    theirs.setdefault("sliding_window_pattern", None)
     assert ours == {field: theirs[field] for field in ours}
 
 
@@ -237,6 +260,43 @@ def test_what_does_not_touch_the_logits_is_taken(harmless: dict[str, Any], copy:
     assert_reads_as(copy("llama", **harmless), "llama")
 
 
+def test_older_spellings_are_read(copy: Any) -> None:
+    scaling = {n: v for n, v in LLAMA3.items() if n != "rope_theta"}
+    older = {"rope_theta": 100.0, "rope_scaling": scaling, "torch_dtype": "bfloat16"}
+    assert_reads_as(copy("llama-llama3", None, ("rope_parameters", "dtype"), **older), "llama-llama3")
+    told = {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None, "sliding_window_pattern": 6}
+    assert_reads_as(
+        copy("gemma3", None, ("rope_parameters", "layer_types", "tie_word_embeddings"), **told), "gemma3"
+    )
+    told = {
+        "rope_theta": 100.0,
+        "rope_local_base_freq": 50.0,
+        "rope_scaling": {"type": "linear", "factor": 3.0},
+    }
+    assert_reads_as(copy("gemma3-capped", None, ("rope_parameters",), **told), "gemma3-capped")
+    assert_reads_as(copy("qwen2-window", None, ("layer_types",)), "qwen2-window")
+    assert_reads_as(copy("qwen2", None, ("layer_types", "max_window_layers")), "qwen2")
+
+
+def test_a_model_that_sees_pictures_is_read_under_either_of_its_names(copy: Any) -> None:
+    def newer(arrays: dict[str, Any]) -> dict[str, Any]:
+        return {
+            n.replace("language_model.model.", "model.language_model.")
+            if n.startswith("language_model.")
+            else f"model.{n}": a
+            for n, a in arrays.items()
+        }
+
+    assert_reads_as(copy("gemma3-pictures", newer), "gemma3-pictures")
+
+
+def test_an_architecture_that_is_not_supported_is_named_with_those_that_are(copy: Any) -> None:
+    message = refusal(copy("llama", model_type="mamba", architectures=["MambaForCausalLM"]))
+    assert "model type 'mamba' (MambaForCausalLM) is not supported; there are rnn, gru" in message
+    assert "qwen3" in message
+    assert "'ma\\nmba' is not supported" in refusal(copy("llama", model_type="ma\nmba", architectures=3))
+
+
 @pytest.mark.parametrize("name", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"])
 def test_other_names_of_the_same_activation_are_taken(name: str, copy: Any) -> None:
     assert_reads_as(copy("gpt2", activation_function=name), "gpt2")
@@ -250,14 +310,59 @@ def test_other_names_of_the_same_activation_are_taken(name: str, copy: Any) -> N
         ("llama", {"hidden_act": ["silu"]}, "hidden_act"),
         ("llama", {"attention_bias": True}, "attention_bias True is not supported, only False"),
         ("llama", {"mlp_bias": True}, "mlp_bias True"),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling {'factor'"),
+        ("llama", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_scaling {'factor': 2.0"),
         ("llama", {"rope_scaling": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "rope_scaling"),
-        ("llama", {"rope_scaling": "linear"}, "rope_scaling 'linear'"),
+        ("llama", {"rope_scaling": "linear"}, "rope_scaling 'linear' is not supported"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 0}}, "factor must be a number above 0"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2, "beta": 1}}, "not known to have beta"),
+        ("llama", {"rope_scaling": {"type": ["linear"], "factor": 2}}, "rope_scaling"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "linear", "factor": 2, "rope_theta": 9}},
+            "rope_theta is told twice",
+        ),
         (
             "llama",
             {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8}},
-            "rope_scaling",
+            "rope_scaling of type llama3 does not tell low_freq_factor",
         ),
+        ("llama-llama3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling is told twice"),
+        (
+            "llama-llama3",
+            {"rope_parameters": LLAMA3 | {"high_freq_factor": 1.0}},
+            "below its high_freq_factor",
+        ),
+        ("mistral", {"sliding_window": 0}, "sliding_window must be a whole number"),
+        ("mistral", {"attention_bias": True}, "attention_bias True is not known here"),
+        (
+            "qwen2-window",
+            {"layer_types": ["full_attention"]},
+            "layer_types tells of 1 layers, and there are 3",
+        ),
+        (
+            "qwen2-window",
+            {"layer_types": ["chunked_attention"] * 3},
+            "layer_types is a list of full_attention",
+        ),
+        ("qwen2-window", {"layer_types": 3}, "layer_types is a list of"),
+        ("qwen2-window", {"sliding_window": None}, "sliding_window must be a whole number"),
+        ("qwen2-window", {"layer_types": None, "max_window_layers": None}, "max_window_layers"),
+        ("qwen3", {"attention_bias": True}, "attention_bias True is not supported, only False"),
+        ("gemma3", {"hidden_activation": "gelu"}, "hidden_activation 'gelu' is not supported"),
+        (
+            "gemma3",
+            {"attn_logit_softcapping": 50.0},
+            "attn_logit_softcapping 50.0 is not supported, only None",
+        ),
+        ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention True"),
+        (
+            "gemma3",
+            {"rope_parameters": {"full_attention": {}, "sliding_attention": {"type": "linear", "factor": 2}}},
+            "rope_parameters of sliding_attention",
+        ),
+        ("gemma3", {"final_logit_softcapping": -1}, "final_logit_softcapping must be a number above 0"),
+        ("gemma3-pictures", {"text_config": 3}, "does not fit its model"),
+        ("olmo2", {"clip_qkv": 8.0}, "clip_qkv 8.0 is not known here"),
         ("llama", {"rope_theta": 500.0}, "rope_theta is told twice"),
         ("llama", {"sliding_window": 4096}, "sliding_window 4096 is not known here"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
@@ -462,7 +567,11 @@ def test_past_the_learned_positions_jit_gives_nan_rather_than_nonsense() -> None
 
 
 @pytest.mark.parametrize(
-    ("model_type", "sizes"), [("llama", {}), ("llama", {"tie_word_embeddings": True}), ("gpt2", {})]
+    ("model_type", "sizes"),
+    [
+        ("gpt2", {}),
+        *((name, {"tie_word_embeddings": tied}) for name in recipe.LLAMA_LINE for tied in (True, False)),
+    ],
 )
 def test_a_new_model_begins_near_the_uniform_distribution(model_type: str, sizes: dict[str, Any]) -> None:
     config = models.design(model_type, 64, **sizes)

@@ -1,0 +1,121 @@
+"""Safetensors: the length of a header, the header in JSON, then the arrays as they are in memory.
+
+A file is mapped, not read: an array of float32 is a view of it, one of half precision is widened by itself.
+The header is not believed: what it tells must lie in the file, fit its shape and not overlap.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from octavo.checks import is_whole, printable
+from octavo.errors import OctavoError
+from octavo.nn import Array
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # as NumPy reads them
+LARGEST_HEADER = 10**8  # bytes, as the format has it
+
+
+class Entry(NamedTuple):
+    """One array as a header tells of it; `begin` and `end` count from the header's end."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def read(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Array]:
+    """The arrays of a file whose names are `wanted`; those must be of floating-point numbers.
+
+    Raises
+    ------
+    OctavoError
+        If the file is missing, damaged or no safetensors file, or holds other numbers.
+    """
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise OctavoError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:  # a ValueError for an empty file
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
+    start, entries = _header(path, data)
+    return {
+        name: _array(path, data, name, entry, start + entry.begin)
+        for name, entry in entries.items()
+        if wanted(name)
+    }
+
+
+def widen(array: Array) -> Array:
+    """Half precision as float32, because NumPy computes in it many times faster; all else as it is."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _array(path: Path, data: mmap.mmap, name: str, entry: Entry, at: int) -> Array:
+    if entry.dtype not in DTYPES:
+        raise OctavoError(f"{path}: {printable(name)} holds {entry.dtype}, not floating-point numbers")
+    dtype = np.dtype(DTYPES[entry.dtype])
+    if math.prod(entry.shape) * dtype.itemsize != entry.end - entry.begin:
+        raise _unreadable(path, f"{printable(name)} has another size than its shape {entry.shape}")
+    flat = np.frombuffer(data, dtype, math.prod(entry.shape), at).reshape(entry.shape)
+    if entry.dtype == "BF16":  # the upper half of a float32
+        wide = flat.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    return widen(flat if flat.flags.aligned else flat.copy())
+
+
+def _header(path: Path, data: mmap.mmap) -> tuple[int, dict[str, Entry]]:
+    """Where the arrays begin, and what the header tells of each."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= length <= min(LARGEST_HEADER, len(data) - 8):
+        raise _unreadable(path, f"a header of {length} bytes in a file of {len(data)}")
+    try:
+        told = json.loads(data[8 : 8 + length], object_pairs_hook=_once)
+        if not isinstance(told, dict):
+            raise OctavoError("its header is no JSON object")
+        entries = {name: _entry(name, value) for name, value in told.items() if name != "__metadata__"}
+    except (ValueError, RecursionError) as error:  # OctavoError is a ValueError
+        raise _unreadable(path, str(error)) from None
+    end, last = 0, ""
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin < end:
+            raise _unreadable(path, f"{printable(name)} overlaps {printable(last)}")
+        end, last = entry.end, name
+    if end > len(data) - 8 - length:
+        raise _unreadable(path, f"{printable(last)} ends past the end of the file")
+    return 8 + length, entries
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose names stand there once."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise OctavoError(f"{printable(name)} is told twice")
+        found[name] = value
+    return found
+
+
+def _entry(name: str, told: Any) -> Entry:
+    try:
+        dtype, shape, (begin, end) = told["dtype"], told["shape"], told["data_offsets"]
+        whole = isinstance(dtype, str) and all(is_whole(n) and n >= 0 for n in (*shape, begin, end))
+    except (TypeError, KeyError, ValueError):
+        whole = False
+    if not whole or begin > end:
+        raise OctavoError(f"the header does not tell dtype, shape and place of {printable(name)}")
+    return Entry(dtype, tuple(shape), begin, end)
+
+
+def _unreadable(path: Path, reason: str) -> OctavoError:
+    return OctavoError(f"{path} is not a readable safetensors file: {reason}")

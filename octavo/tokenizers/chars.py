@@ -87,6 +87,11 @@ class Char:
         return None
 
     @property
+    def begins_with(self) -> tuple[int, ...]:
+        """Nothing: there is no id for it."""
+        return ()
+
+    @property
     def local(self) -> bool:
         """True: a character is encoded alone."""
         return True

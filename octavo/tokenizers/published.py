@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.errors import OctavoError
-from octavo.tokenizers import files, tokenizer_json
+from octavo.tokenizers import engine, fields, files, post_processor, tokenizer_json
 from octavo.tokenizers.interface import Ids, checked, checked_one, id_dtype
-from octavo.tokenizers.patterns import GPT2, ascii_twin, blocks, canonical, chunks, well_formed
+from octavo.tokenizers.patterns import GPT2, STEPS, ascii_twin, blocks, canonical, chunks, well_formed
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 _SHORT = 10_000  # characters; below this, looking for repeated chunks costs more than it saves
 _TOGETHER = 2_000  # chunks; the library is fastest on texts that fit in the processor's cache
 _REMEMBERED = 1 << 19  # words and chunks; bounds the memory that a long text takes
-END_OF_TEXT = (
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<｜end▁of▁sentence｜>",
-    "</s>",
-)  # as published models name it
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,16 +63,18 @@ class ByteLevelBPE:
     @cached_property
     def end_of_text(self) -> int | None:
         """The id of the special token that stands between documents, by the names it has been given."""
-        special = {
-            token["content"]: token["id"] for token in self.document["added_tokens"] if token["special"]
-        }
-        return next((int(special[name]) for name in END_OF_TEXT if name in special), None)
+        return fields.end_of_text(self.document)
+
+    @cached_property
+    def begins_with(self) -> tuple[int, ...]:
+        """The ids that the model expects before a text, such as that of ``<s>``; `encode` adds none."""
+        return post_processor.around(self.document["post_processor"])[0]
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text unless `special`."""
         text = well_formed(text)
         if special:
-            return list(self._recognising.encode(text, add_special_tokens=False).ids)
+            return engine.ids(self._recognising, text)
         if len(text) < _SHORT or not self.local:
             return self._encode_whole(text)
         known: dict[str, bytes] = {}
@@ -128,8 +124,7 @@ class ByteLevelBPE:
         return f"ByteLevelBPE(vocab_size={len(self)})"
 
     def _encode_whole(self, text: str) -> list[int]:
-        ids: list[int] = self._engine.encode(text, add_special_tokens=False).ids
-        return ids
+        return engine.ids(self._engine, text)
 
     def _parts(self, text: str) -> list[str]:
         """The words of a text where it is ASCII, chunks where it is not."""
@@ -178,9 +173,10 @@ class ByteLevelBPE:
     def local(self) -> bool:
         """Whether blocks encode independently: nothing is put before a text or reaches over a space."""
         steps = tokenizer_json.parts(self.document["pre_tokenizer"])
-        splits = any(step["type"] == "Split" or step.get("use_regex") for step in steps)  # else merges reach
+        splits = [step["pattern"]["Regex"] if step["type"] == "Split" else None for step in steps]
         return (
-            splits
+            (any(splits) or any(step.get("use_regex") for step in steps))  # else merges reach
+            and not STEPS.intersection(splits)
             and not any(step.get("add_prefix_space") for step in steps)
             and not any(
                 token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"]))
@@ -209,35 +205,11 @@ class ByteLevelBPE:
     @cached_property
     def _engine(self) -> Engine:
         """Hugging Face's tokenizer, made once and only when needed."""
-        import json
-
-        from tokenizers import Tokenizer as Engine
-
-        try:
-            engine = Engine.from_str(json.dumps(self.document))
-        except Exception as error:  # the library raises bare exceptions
-            raise OctavoError(f"tokenizer.json is inconsistent: {error}") from None
-        engine.encode_special_tokens = True  # in text, "<|endoftext|>" is thirteen characters
-        for token in self.document["added_tokens"]:
-            if (id := engine.token_to_id(token["content"])) != token["id"]:
-                raise OctavoError(
-                    f"added token {token['content']!r} has id {token['id']} but is read as {id}"
-                )
-        return engine
+        return engine.make(self.document)
 
     @cached_property
     def _recognising(self) -> Engine:
-        """The same, with special tokens found in texts; it shares the model, which is nearly all there is."""
-        from tokenizers import Tokenizer as Engine
-
-        known, engine = self._engine, Engine(self._engine.model)
-        if known.normalizer is not None:
-            engine.normalizer = known.normalizer
-        engine.pre_tokenizer = known.pre_tokenizer
-        added = (token for _, token in sorted(known.get_added_tokens_decoder().items()))
-        for special, tokens in groupby(added, lambda token: bool(token.special)):
-            (engine.add_special_tokens if special else engine.add_tokens)(list(tokens))
-        return engine
+        return engine.recognising(self._engine)
 
 
 def _inner(chunk: str) -> bool:
@@ -278,8 +250,8 @@ def from_ranks(
     ([257, 256], b'abc\xff')
     """
     special_tokens = special_tokens or {}
-    tokens = tokenizer_json.dense({id: token for token, id in ranks.items()}, len(ranks))
-    specials = tokenizer_json.dense(
+    tokens = fields.dense({id: token for token, id in ranks.items()}, len(ranks))
+    specials = fields.dense(
         {id: token for token, id in special_tokens.items()}, len(special_tokens), len(tokens)
     )
     if b"" in ranks or any(not content or content != well_formed(content) for content in specials):

@@ -16,8 +16,7 @@ from tokenizers import Tokenizer as Peer
 
 from octavo import tokenizers
 from octavo.errors import OctavoError
-from octavo.tokenizers import Tokenizer, chars, patterns
-from octavo.tokenizers import published as published_module
+from octavo.tokenizers import Tokenizer, chars, fields, patterns
 from octavo.tokenizers.published import ByteLevelBPE
 
 from .strategies import PIECES, damaged_bytes, damaged_json, texts, texts_with_surrogates
@@ -154,7 +153,7 @@ def test_ascii_is_split_as_by_the_pattern_itself(pattern: str, text: str) -> Non
     assert [id for word in words for id in tok._encode_whole(word)] == peer.encode_ordinary(text)
 
 
-@pytest.mark.parametrize("name", published_module.END_OF_TEXT)
+@pytest.mark.parametrize("name", fields.END_OF_TEXT)
 def test_the_token_that_ends_a_text_is_known_by_name(name: str) -> None:
     ranks = {bytes([i]): i for i in range(256)}
     tok = tokenizers.from_ranks(ranks, special_tokens={"<|pad|>": 256, name: 257})

@@ -40,7 +40,9 @@ def assembled(
     }
 
 
-def bpe(vocab: dict[str, int], merges: list[list[str]], **options: str | bool | None) -> dict[str, Any]:
+def bpe(
+    vocab: dict[str, int], merges: list[list[str]] | list[str], **options: str | bool | None
+) -> dict[str, Any]:
     """The part ``model`` of byte-pair encoding."""
     return {
         "type": "BPE",
@@ -97,19 +99,18 @@ def read_vocab(vocab: object) -> dict[str, int]:
 
 
 def read_merges(merges: object, vocab: Mapping[str, int]) -> list[list[str]]:
-    """Pairs of tokens that join to a third."""
-    return [_read_merge(merge, vocab) for merge in listed(merges, "merges")]
-
-
-def _read_merge(merge: object, vocab: Mapping[str, int]) -> list[str]:
-    """Two tokens that join to a third; Hugging Face's library panics on joins longer than any token."""
-    pair = merge.split(" ") if isinstance(merge, str) else merge
-    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-        raise OctavoError(f"each merge must be two tokens, found {shown(merge)}")
-    for token in (*pair, "".join(pair)):
-        if not token or token not in vocab:
-            raise OctavoError(f"a merge makes or takes {shown(token)}, a token that the vocab lacks")
-    return pair
+    """Pairs of tokens that join to a third; Hugging Face's library panics on joins longer than any token."""
+    read = []
+    for merge in listed(merges, "merges"):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise OctavoError(f"each merge must be two tokens, found {shown(merge)}")
+        left, right = pair
+        if not (left and right and left in vocab and right in vocab and left + right in vocab):
+            odd = next(token for token in (left, right, left + right) if not token or token not in vocab)
+            raise OctavoError(f"a merge makes or takes {shown(odd)}, a token that the vocab lacks")
+        read.append([left, right])
+    return read
 
 
 def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[tuple[str, bool]]:

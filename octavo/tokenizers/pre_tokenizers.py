@@ -79,7 +79,7 @@ def named(name: object) -> Splits:
 
 
 def steps(patterns: tuple[str, ...]) -> dict[str, Any]:
-    """The ``pre_tokenizer`` that splits by these patterns, in the form in which GPT-2's and SmolLM's are published."""
+    """The ``pre_tokenizer`` that splits by these patterns, as GPT-2's and SmolLM's are published."""
     regex = patterns[-1] == GPT2
     made = [
         {"type": "Digits", "individual_digits": pattern == DIGIT}

@@ -71,7 +71,10 @@ class ByteLevelBPE:
         return post_processor.around(self.document["post_processor"])[0]
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text unless `special`."""
+        """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text unless `special`.
+
+        Bytes for which a published vocabulary has no token are left out, as its own library does.
+        """
         text = well_formed(text)
         if special:
             return engine.ids(self._recognising, text)
@@ -187,7 +190,9 @@ class ByteLevelBPE:
     @cached_property
     def _exact(self) -> bool:
         """Whether the tokens of a text spell exactly its bytes."""
-        return not self._recognised and self.document["normalizer"] is None
+        vocab = self.document["model"]["vocab"]
+        normalizes = self.document["normalizer"] is not None
+        return not (self._recognised or normalizes or tokenizer_json.lacks_bytes(vocab))
 
     @cached_property
     def _ascii_words(self) -> Callable[[str], list[str]] | None:

@@ -6,7 +6,7 @@ a tokenizer may put before a text: it is taken away again where a text begins, a
 `decode_bytes` read their ids as the beginning of a text, and `token_bytes` says what a token
 stands for anywhere else, as in a text that is written on.
 
-Not done here: tables of characters to be replaced (``Precompiled``), which none of the families read here has.
+Not done here: tables of characters to be replaced (``Precompiled``), which none of these families has.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from octavo.tokenizers.fields import kind, listed, shown
 from octavo.tokenizers.patterns import well_formed
 
 SPACE = "▁"  # U+2581, how a space is written in tokens
-_BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
+BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 REPLACE_SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
@@ -71,7 +71,7 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
 
 
 def _bytes_of(token: str) -> bytes:
-    byte = _BYTE.fullmatch(token)
+    byte = BYTE.fullmatch(token)
     return bytes.fromhex(byte[1]) if byte else _spaced(token)
 
 

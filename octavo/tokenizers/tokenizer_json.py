@@ -47,8 +47,8 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
     model = _read_model(document)
     added = fields.read_all_added(document)
     vocab = fields.read_vocab(model.get("vocab"))
-    if not vocab.keys() >= _LETTERS.keys():
-        raise OctavoError("a byte-level BPE must have a token for each of the 256 bytes, some are missing")
+    if not vocab.keys() >= {*map(SPELLING.__getitem__, range(0x20, 0x7F))}:
+        raise OctavoError("a byte-level BPE must have a token for each printable character of ASCII")
     tokens = fields.written(vocab, added)
     canonical_form = assembled(
         vocab,
@@ -58,6 +58,7 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
         pre_tokenizer=_read_pre_tokenizer(document.get("pre_tokenizer")),
         post_processor=post_processor.read(document, [token for token, _ in tokens]),
         ignore_merges=model.get("ignore_merges") is True,
+        unk_token=_read_unknown(model, vocab),
     )
     return tuple(token.encode() if added else unspelled(token) for token, added in tokens), canonical_form
 
@@ -70,14 +71,15 @@ def parts(pre_tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def assembled(
     vocab: dict[str, int],
-    merges: list[list[str]],
+    merges: list[list[str]] | list[str],
     added: list[dict[str, Any]],
     *,
     ignore_merges: bool,
+    unk_token: str | None = None,
     **steps: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The document of its parts, `steps` being those that a text goes through."""
-    model = fields.bpe(vocab, merges, ignore_merges=ignore_merges)
+    model = fields.bpe(vocab, merges, ignore_merges=ignore_merges, unk_token=unk_token)
     return fields.assembled(model, added, decoder=byte_level(use_regex=True), **steps)
 
 
@@ -125,6 +127,21 @@ def _read_model(document: dict[str, Any]) -> dict[str, Any]:
         if model.get(option):
             raise OctavoError(f"this BPE model sets {option}; {SUPPORTED}, without it")
     return model
+
+
+def lacks_bytes(vocab: Iterable[str]) -> bool:
+    """Whether texts may have bytes without a token, as the rarest have none in SmolLM2: they are left out."""
+    return not _LETTERS.keys() <= {*vocab}
+
+
+def _read_unknown(model: dict[str, Any], vocab: dict[str, int]) -> str | None:
+    """The token that stands for such bytes in place of nothing; it says nothing where there are none."""
+    unknown = model.get("unk_token")
+    if unknown is None or not lacks_bytes(vocab):
+        return None
+    if not isinstance(unknown, str) or unknown not in vocab or model.get("fuse_unk"):
+        raise OctavoError(f"the unk_token {shown(unknown)} is not in the vocab, or it is fused (fuse_unk)")
+    return unknown
 
 
 def _read_normalizer(normalizer: object) -> dict[str, Any] | None:

@@ -364,7 +364,7 @@ def test_what_is_not_supported_is_named(change: dict[str, Any], message: str, tm
         ({"merges": [["", "t"]]}, "makes or takes ''"),
         ({"merges": [["t"]]}, "two tokens"),
         ({"merges": None}, "merges must be a list"),
-        ({"vocab": {"a": 0}, "merges": []}, "256 bytes"),
+        ({"vocab": {"a": 0}, "merges": []}, "printable character of ASCII"),
         ({"vocab": []}, "vocab"),
         ({"dropout": 0.5}, "dropout"),
     ],

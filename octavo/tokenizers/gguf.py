@@ -167,7 +167,10 @@ def _merges(read: Vocabulary) -> Iterator[tuple[str, str]]:
             continue
         score = _score(read, id)
         found += [(-score, -len(left), -len(right), left, right) for left, right in joins]
-        if read.types[id] == Type.NORMAL and scored.setdefault(score, token) != token:
+        same = scored.setdefault(score, token) if read.types[id] == Type.NORMAL else token
+        if (
+            len({*same, *token}) > 1 and same != token
+        ):  # Llama's runs of spaces grow from the left in any case
             raise OctavoError(
                 f"tokens {shown(scored[score])} and {shown(token)} have the same score: which is merged "
                 "first cannot be told"

@@ -5,8 +5,7 @@ What llama.cpp cannot say, or would read as something else, is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from octavo.errors import OctavoError
@@ -177,15 +176,37 @@ def _scores(model: dict[str, Any], types: list[Type]) -> list[float]:
         raise OctavoError("GGUF has no SentencePiece tokenizer that takes words which are tokens whole")
     texts = {token for token, id in vocab.items() if types[id] == Type.NORMAL}
     merges = [(left, right) for left, right in model["merges"] if texts >= {left, right, left + right}]
-    order = {left + right: -at for at, (left, right) in reversed(list(enumerate(merges)))}
-    together = sum(1 for _ in groupby(merges, "".join)) == len(order)
     ways = sum(token[:i] in texts and token[i:] in texts for token in texts for i in range(1, len(token)))
-    if not together or not ways == len(merges) == len({*merges}):
+    blocks = list(_blocks(merges))
+    if not ways == len(merges) == len({*merges}) or not all(map(_one_score, blocks)):
         raise OctavoError(
             "GGUF orders merges by the tokens that they make, and knows every pair that makes one: "
             "this tokenizer's merges are others"
         )
-    scores = [float(-len(merges))] * len(types)
-    for token, score in order.items():
-        scores[vocab[token]] = float(score)
+    scores = [float(-len(blocks))] * len(types)
+    for rank, block in enumerate(blocks):
+        for left, right in block:
+            scores[vocab[left + right]] = float(-rank)
     return scores
+
+
+def _blocks(merges: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """The merges in order, cut wherever no token is made both before and after."""
+    last = {left + right: at for at, (left, right) in enumerate(merges)}
+    block: list[tuple[str, str]] = []
+    end = -1
+    for at, (left, right) in enumerate(merges):
+        if at > end and block:
+            yield block
+            block = []
+        block.append((left, right))
+        end = max(end, last[left + right])
+    if block:
+        yield block
+
+
+def _one_score(block: list[tuple[str, str]]) -> bool:
+    """Whether merges may share a score: they make one token, or runs of a letter that grow from the left."""
+    made = {left + right for left, right in block}
+    grow = sorted(block, key=lambda pair: (-len(pair[0]), -len(pair[1])))
+    return len(made) == 1 or (len({*"".join(made)}) == 1 and block == grow)

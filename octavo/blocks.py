@@ -2,7 +2,8 @@
 
 A block is a run of neighbouring weights of one row with what they share: integers q, a scale d and often a
 minimum m, so that a weight is ``d q`` or ``d q + m``. A K-quant is a block of 256 in runs of 16 or 32, each
-with a scale of its own in a few bits, and one scale of those scales. A half-precision number is a block of one.
+with a scale of its own in a few bits, and one scale of those scales. A half-precision number is a block of
+one.
 
 The layouts are those of GGML's `ggml-common.h`, written as NumPy record types; the numbers are to the bit
 those of its reference `dequantize_row_*`, and quantising rounds as its `quantize_row_*_ref` does. Items come
@@ -75,7 +76,7 @@ def _nibbles(packed: Array) -> Array:
 
 def _fives(blocks: Array) -> Array:
     """Integers of 5 bits: four in `qs`, the fifth in `qh`, one bit for each item."""
-    fifth = np.unpackbits(_first(blocks["qh"]), axis=0, bitorder="little")
+    fifth = _shifted(_first(blocks["qh"]), 4, 1).reshape(32, *blocks.shape)
     return _nibbles(_first(blocks["qs"])) | fifth << 4
 
 

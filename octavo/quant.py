@@ -17,7 +17,7 @@ from octavo.blocks import FORMATS, Format
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
-TILE = 2**18  # weights that are widened at once: a megabyte of float32
+TILE = 2**17  # weights that are widened at once: half a megabyte, which memory managers keep for the next
 
 
 class Quantized:
@@ -100,11 +100,6 @@ class Quantized:
     def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
         return np
 
-    def __jax_array__(self) -> Array:
-        import jax.numpy as jnp
-
-        return jnp.asarray(self.astype(self.dtype))
-
 
 class Transposed:
     """The transpose of a quantised array: the right side of ``x @ w.T``."""
@@ -178,7 +173,9 @@ def quantise(matrix: Array, name: str) -> Quantized:
         return matrix
     rows, width = matrix.shape
     if width % format.items:
-        raise OctavoError(f"{name} holds blocks of {format.items}; rows of {width} are no whole number of them")
+        raise OctavoError(
+            f"{name} holds blocks of {format.items}; rows of {width} are no whole number of them"
+        )
     blocks = np.empty((rows, width // format.items), format.record)
     for start, end in tiles(matrix.shape):
         part = np.asarray(matrix[np.arange(start, end)], np.float32)

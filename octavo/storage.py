@@ -49,8 +49,8 @@ def load(
         The name of a model that ships with the package, a folder that `save` wrote or that was
         published in Hugging Face's layout (Llama, GPT-2, in one `model.safetensors`), a GGUF file of such
         a model, a Keras model (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of
-        the types `plain` and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
-        model is reached as ``./name``.
+        the types `plain` and `prenorm`. What a file is, its content says. A folder that has the name of a
+        shipped model is reached as ``./name``.
     weights : str or Path, optional
         The weights of a Keras architecture (`.h5`, `.weights.h5`).
     tokenizer : Tokenizer, str or Path, optional
@@ -204,7 +204,7 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
         return
     dtype = SAME.get(dtype or "", dtype)
     if dtype not in (None, "float16", "float32", "float64"):
-        raise OctavoError(f"a folder holds float16, float32 or float64, not {dtype!r}; .gguf files hold more")
+        raise OctavoError(f"dtype is float16, float32 or float64, not {dtype!r}; a .gguf file holds more")
     with np.errstate(over="ignore"):  # what is too large for the dtype is refused as infinite
         params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
     require_params(shapes, params, "what is to be saved")

@@ -12,6 +12,7 @@ import reprlib
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 BEGIN, END, END_OF_TURN = (f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "eot"))
 TEMPLATE = "tokenizer.chat_template"
 DTYPES = ("F32", *(format.name for format in FORMATS.values() if format.quantise))  # that octavo writes
+SAME = {"float32": "F32", "float16": "F16"}  # what NumPy calls them
 FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10}
 FILE_TYPES |= {"Q3_K": 12, "Q4_K": 15, "Q5_K": 17, "Q6_K": 18, "BF16": 32}  # what most of a file is in
 IDLE = ("vocab_size", "rope.dimension_count", "attention.value_length", "tensor_data_layout")
@@ -126,7 +128,9 @@ def _config(
         rest = key.removeprefix(f"{name}.")
         if rest == key or key in own or off or rest in IDLE:
             continue
-        raise OctavoError(f"{printable(key)} {_shown(value)} is not known here and may change what is computed")
+        raise OctavoError(
+            f"{printable(key)} {_shown(value)} is not known here and may change what is computed"
+        )
     if "token_embd.weight" in tensors:
         told["vocab_size"] = int(tensors["token_embd.weight"].shape[0])
     if "lm_head" in family.tensors:
@@ -159,7 +163,9 @@ def _require_one_width(name: str, told: Mapping[str, Any], metadata: Mapping[str
     own = told.get("head_dim", int(width) // int(heads) if whole else None)
     for key in (f"{name}.rope.dimension_count", f"{name}.attention.value_length"):
         if metadata.get(key, own) != own:
-            raise OctavoError(f"{key} {_shown(metadata[key])} is not supported, only the width of a head, {own}")
+            raise OctavoError(
+                f"{key} {_shown(metadata[key])} is not supported, only the width of a head, {own}"
+            )
 
 
 def _shown(value: Any) -> str:
@@ -218,6 +224,9 @@ def write(path: Path, model: Model, dtype: str | None = None) -> None:
         One of `DTYPES`, for the matrices; vectors and positions are float32. By default every parameter
         keeps the format it has. Rows that are no whole number of blocks are stored in F16.
     """
+    dtype = SAME.get(dtype or "", dtype)
+    if dtype not in (None, *DTYPES):
+        raise OctavoError(f"a GGUF file holds {', '.join(DTYPES)}, not {dtype!r}")
     family = FAMILIES.get(model.model_type)
     if family is None:
         known = ", ".join(FAMILIES)
@@ -236,7 +245,8 @@ def write(path: Path, model: Model, dtype: str | None = None) -> None:
     except OSError as error:
         raise OctavoError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is renamed, or there is no such folder
+            partial.unlink()
 
 
 def _in_order(model: Model) -> list[str]:
@@ -267,7 +277,9 @@ def _stored(name: str, array: Array, dtype: str | None) -> Array:
 def _metadata(name: str, model: Model, family: Family, tensors: Mapping[str, Array]) -> dict[str, Any]:
     """What a file says of the model, before its tensors."""
     config, kind = model.config, model.model_type
-    formats = Counter(a.format.name if isinstance(a, Quantized) else "F32" for a in tensors.values() if a.ndim == 2)
+    formats = Counter(
+        a.format.name if isinstance(a, Quantized) else "F32" for a in tensors.values() if a.ndim == 2
+    )
     told = {f"{kind}.{key}": getattr(config, field) for field, key in family.fields.items()}
     told[f"{kind}.vocab_size"] = config.vocab_size
     if f"{kind}.attention.key_length" in told:

@@ -9,6 +9,7 @@ files, arrays of arrays, models that are split into several files.
 from __future__ import annotations
 
 import math
+import reprlib
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -154,7 +155,7 @@ class _Reader:
     def name(self) -> str:
         name = self.text()
         if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            raise OctavoError(f"the GGUF file is damaged: it has the name {printable(name)!r}")
+            raise OctavoError(f"the GGUF file is damaged: it has the name {reprlib.repr(name)}")
         return name
 
     # ------------------------------------------------------------ metadata and tensors
@@ -172,7 +173,9 @@ class _Reader:
         if kind == STRING:
             return self.texts(self.count(f"strings in {printable(key)}", 8, MOST_ITEMS))
         if kind not in NUMBERS:
-            raise OctavoError(f"{printable(key)} is an array of the type {kind}; octavo reads numbers and text")
+            raise OctavoError(
+                f"{printable(key)} is an array of the type {kind}; octavo reads numbers and text"
+            )
         size = np.dtype(NUMBERS[kind]).itemsize
         return self.numbers(kind, self.count(f"numbers in {printable(key)}", size, 2**62)).copy()
 
@@ -216,7 +219,9 @@ def _require_apart(table: list[Entry], alignment: int, room: int) -> None:
     end, before = 0, ""
     for entry in sorted(table, key=lambda entry: entry.start):
         if entry.start + entry.size > room:
-            raise OctavoError(f"the GGUF file is damaged or cut short: it ends within {printable(entry.name)}")
+            raise OctavoError(
+                f"the GGUF file is damaged or cut short: it ends within {printable(entry.name)}"
+            )
         if entry.start % alignment:
             raise OctavoError(f"{printable(entry.name)} begins at {entry.start}, no multiple of {alignment}")
         if entry.start < end:

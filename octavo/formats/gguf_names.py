@@ -1,7 +1,7 @@
 """What GGUF calls the parameters and config fields of the architectures that octavo shares with it.
 
-The names are those of `gguf-py/gguf/constants.py` and `tensor_mapping.py` in the llama.cpp repository. A family
-is a row here and no code: its config's fields, its parameters, and the ways in which GGUF's numbers differ.
+The names are those of `gguf-py/gguf/constants.py` and `tensor_mapping.py` in the llama.cpp repository. A
+family is a row here and no code: its config's fields, its parameters, and how GGUF's numbers differ.
 """
 
 from __future__ import annotations

@@ -42,6 +42,33 @@ def require_sizes(config: Any, *names: str, most: int = LARGEST) -> None:
             raise OctavoError(f"{name} must be a whole number from 1 to {most}, not {reprlib.repr(value)}")
 
 
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse a field that is not a number above 0, or that float32 cannot hold and multiply."""
+    for name in names:
+        value = getattr(config, name)
+        if not is_number(value) or not 1e-30 <= value <= 1e30:
+            raise OctavoError(f"{name} must be a number above 0 (1e-30 to 1e30), not {reprlib.repr(value)}")
+
+
+def require_flags(config: Any, *names: str) -> None:
+    """Refuse a field that is neither true nor false."""
+    for name in names:
+        if not isinstance(getattr(config, name), bool):
+            raise OctavoError(f"{name} must be true or false, not {reprlib.repr(getattr(config, name))}")
+
+
+def require_token_ids(config: Any, *names: str) -> None:
+    """Refuse a field that is no id, no list of ids and not None; lists become tuples."""
+    for name in names:
+        value = getattr(config, name)
+        if not is_token_ids(value):
+            raise OctavoError(
+                f"{name} must be the id of a token or a list of them, not {reprlib.repr(value)}"
+            )
+        if isinstance(value, list):
+            object.__setattr__(config, name, tuple(value))
+
+
 def mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
     """What is missing, unexpected or misshapen in `found`, a phrase each."""
     missing = [f"{n} {expected[n]} is missing" for n in expected if n not in found]

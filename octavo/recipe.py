@@ -8,6 +8,7 @@ from typing import Any
 
 from octavo.checks import is_number, is_whole
 from octavo.errors import OctavoError
+from octavo.models import ARCHITECTURES
 
 OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("float32", "bfloat16")
@@ -104,6 +105,9 @@ class Recipe:
         return self.accumulate * self.batch * self.context
 
 
+LLAMA_LINE = [name for name, module in ARCHITECTURES.items() if hasattr(module.Config, "hidden_size")]
+"""Model types whose configs have the fields of Llama's."""
+
 RESIDUAL = {"optimizer": "muon", "lr": 5e-3, "batch": 8}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
@@ -111,8 +115,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "lstm": {"lr": 3e-3, "dropout": 0.3},
     "plain": {"lr": 1e-3, "batch": 8},
     "prenorm": RESIDUAL,
-    "llama": RESIDUAL,
     "gpt2": RESIDUAL,
+    **dict.fromkeys(LLAMA_LINE, RESIDUAL),
     "folio": RESIDUAL | {"batch": 4, "context": 256, "dropout": 0.0, "weight_decay": 0.0},
 }
 """What a recipe says unless told otherwise, by model type."""
@@ -141,6 +145,15 @@ def automatic_dropout(recipe: Recipe, tokens: int) -> float:
 
 WIDE = {"small": (128, 4, 4), "medium": (384, 6, 6), "large": (768, 12, 12)}  # width, layers, heads
 RECURRENT = {"small": (256,), "medium": (512,), "large": (1024,)}
+LLAMA = {
+    name: {
+        "hidden_size": d,
+        "num_hidden_layers": n,
+        "num_attention_heads": h,
+        "intermediate_size": 8 * d // 3 // 32 * 32,
+    }
+    for name, (d, n, h) in WIDE.items()
+}
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "rnn": {name: {"units": units} for name, units in (RECURRENT | {"course": (128, 64)}).items()},
     "gru": {name: {"units": units} for name, units in (RECURRENT | {"course": (512,)}).items()},
@@ -152,15 +165,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "prenorm": {
         name: {"d_model": d, "n_layers": n, "n_heads": h, "d_ff": 4 * d} for name, (d, n, h) in WIDE.items()
     },
-    "llama": {
-        name: {
-            "hidden_size": d,
-            "num_hidden_layers": n,
-            "num_attention_heads": h,
-            "intermediate_size": 8 * d // 3 // 32 * 32,
-        }
-        for name, (d, n, h) in WIDE.items()
-    },
+    **dict.fromkeys(LLAMA_LINE, LLAMA),
     "folio": {
         name: {"d_model": d, "n_layers": n, "n_heads": h, "d_ff": 4 * d} for name, (d, n, h) in WIDE.items()
     },

@@ -68,7 +68,7 @@ def train(
     text : str, or sequence of str or Path
         The text itself, or a list of names: files, folders, patterns or corpora, as `octavo.data.sources`
         describes them. The end of it (`validation`, a tenth unless said) is held out.
-    model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio"}, optional
+    model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio", ...}, optional
         The architecture. "auto", which is meant unless said, is the recipe that our measurements say
         learns most per minute: `folio`, with dropout only for a text that is read often.
     tokenizer : str or Tokenizer, optional

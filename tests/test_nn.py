@@ -143,13 +143,15 @@ def test_an_odd_width_is_refused(width: int) -> None:
 @pytest.mark.parametrize("base", [10000.0, 100.0])
 def test_rotate_turns_pairs_of_columns_as_complex_numbers(base: float) -> None:
     x, positions = normal(2, 3, 4, 6), np.array([[0, 1, 2], [7, 300, 301]], np.int32)
-    found = nn.rotate(x, nn.rotary(positions, 6, base, like=x))
+    found = nn.rotate(x, nn.rotary(positions, nn.frequencies(6, base), like=x))
     assert found.dtype == np.float32
     angles = positions[..., None, None] * base ** (-np.arange(3) / 3)
     z = (x[..., :3] + 1j * x[..., 3:]) * np.exp(1j * angles)
     np.testing.assert_allclose(found, np.concatenate([z.real, z.imag], -1), atol=1e-4)
     np.testing.assert_array_equal(found[0, 0], x[0, 0])  # position 0 turns nothing
-    compiled = jax.jit(lambda x, at: nn.rotate(x, nn.rotary(at, 6, base, like=x)))(x, positions)
+    compiled = jax.jit(lambda x, at: nn.rotate(x, nn.rotary(at, nn.frequencies(6, base), like=x)))(
+        x, positions
+    )
     assert compiled.dtype == np.float32
     np.testing.assert_allclose(compiled, found, atol=1e-5)
 
@@ -158,7 +160,7 @@ def test_only_the_distance_of_rotated_queries_and_keys_counts() -> None:
     q, k = normal(1, 1, 1, 8), normal(1, 1, 1, 8)
 
     def score(at: int, seen: int) -> float:
-        turns = (nn.rotary(np.array([[m]]), 8, 10000.0, like=q) for m in (at, seen))
+        turns = (nn.rotary(np.array([[m]]), nn.frequencies(8), like=q) for m in (at, seen))
         a, b = (nn.rotate(x, turn) for x, turn in zip((q, k), turns, strict=True))
         return float((a * b).sum())
 
@@ -169,7 +171,7 @@ def test_only_the_distance_of_rotated_queries_and_keys_counts() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_rotary_has_the_dtype_of_what_it_turns(dtype: Any) -> None:
     x = normal(1, 2, 1, 4).astype(dtype)
-    turn = nn.rotary(np.arange(2)[None], 4, 10000.0, like=x)
+    turn = nn.rotary(np.arange(2)[None], nn.frequencies(4), like=x)
     assert {w.shape for w in turn} == {(1, 2, 1, 2)}
     assert {w.dtype for w in turn} == {np.dtype(dtype)}
     assert nn.rotate(x, turn).dtype == dtype

@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.checks import SHOWN, printable
 from octavo.errors import OctavoError
-from octavo.models import folio, gpt2, llama, plain, prenorm, published, recurrent
+from octavo.models import (
+    folio,
+    gemma3,
+    gpt2,
+    llama,
+    mistral,
+    olmo2,
+    plain,
+    prenorm,
+    published,
+    qwen2,
+    qwen3,
+    recurrent,
+)
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -27,9 +40,17 @@ ARCHITECTURES: dict[str, ModuleType] = {
     "plain": plain,
     "prenorm": prenorm,
     "folio": folio,
-    "llama": llama,
     "gpt2": gpt2,
+    "llama": llama,
+    "mistral": mistral,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "gemma3_text": gemma3,
+    "olmo2": olmo2,
 }
+
+TEXT_PARTS = {"gemma3": gemma3.text_part}
+"""Model types whose config.json has a part about text, and what takes it out."""
 
 CONTEXT = ("context", "max_position_embeddings", "n_positions")
 """The fields in which configs hold the length that a model is trained on."""
@@ -110,6 +131,9 @@ def describe(model_type: str, config: Any) -> dict[str, Any]:
 def told(description: dict[str, Any]) -> dict[str, Any]:
     """What `describe` would say, from a `config.json` that may say more; see `octavo.models.published`."""
     model_type = description.get("model_type")
+    if isinstance(model_type, str) and model_type in TEXT_PARTS:
+        description = TEXT_PARTS[model_type](description)
+        model_type = description["model_type"]
     module = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
     fixed = getattr(module, "PUBLISHED", None)
     if fixed is None:

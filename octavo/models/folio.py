@@ -113,7 +113,7 @@ def forward(
     x = nn.embed(tokens, p["word_embedding.weight"])  # [B, T, D]
     x = x + nn.embed(pairs(c, tokens, before), p["bigram_embedding.weight"])
     x = p.tap("embedding", nn.rms_norm(x, EPS))
-    turn = nn.rotary(positions, c.d_model // c.n_heads, BASE, like=x)
+    turn = nn.rotary(positions, nn.frequencies(c.d_model // c.n_heads, BASE), like=x)
     layers = []
     for i, layer in enumerate(p.each("layers.", c.n_layers)):
         past = remembered(state, i) if state else Past()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from octavo import nn
-from octavo.checks import DEEPEST, require_sizes
+from octavo.checks import DEEPEST, require_positive, require_sizes, require_token_ids
 from octavo.errors import OctavoError
 from octavo.models import published
 from octavo.nn import Array
@@ -54,8 +54,8 @@ class Config:
     def __post_init__(self) -> None:
         require_sizes(self, "vocab_size", "n_positions", "n_embd", "n_head")
         require_sizes(self, "n_layer", most=DEEPEST)
-        published.require_positive(self, "layer_norm_epsilon")
-        published.require_token_ids(self, "bos_token_id", "eos_token_id")
+        require_positive(self, "layer_norm_epsilon")
+        require_token_ids(self, "bos_token_id", "eos_token_id")
         if self.n_embd % self.n_head:
             raise OctavoError(f"n_embd {self.n_embd} must be a multiple of n_head ({self.n_head})")
         if self.n_inner is None:

@@ -1,25 +1,29 @@
 """Llama (Touvron et al. 2023): a decoder Transformer with rotary positions and gated hidden layers.
 
     x = E[tokens]
-    x = x + attention(norm(x));  x = x + mlp(norm(x))     (per layer; RMSNorm with gain; no biases)
+    x = x + attention(norm(x));  x = x + mlp(norm(x))     (per layer; RMSNorm with gain)
     mlp(x) = W_down (silu(W_gate x) * W_up x)             (Shazeer 2020, SwiGLU)
     logits = W norm(x)                                    (W is E where the two are tied)
 
-Positions turn queries and keys (Su et al. 2021). With fewer key and value heads than heads, a run of heads
-shares one (Ainslie et al. 2023). Names and layout are those of the published checkpoints in Hugging
-Face's format. Not here: scaled rotary positions (Llama 3.1 and later), biases.
+Positions turn queries and keys (Su et al. 2021), as Llama 3.1 scales them for longer texts where a config
+says so. With fewer key and value heads than heads, a run of heads shares one (Ainslie et al. 2023). Names and
+layout are those of the published checkpoints in Hugging Face's format.
+
+What other families do besides is here too, where a weight alone says so: biases (`qwen2`), norms of queries
+and keys (`qwen3`, `olmo2`). What else they do, they say in files of their own, in the words of this one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from octavo import nn
 from octavo.activations import silu
-from octavo.checks import DEEPEST, require_sizes
+from octavo.checks import DEEPEST, Shape, require_flags, require_positive, require_sizes, require_token_ids
 from octavo.errors import OctavoError
-from octavo.models import published
+from octavo.models import published, rotary
 from octavo.nn import Array
 
 if TYPE_CHECKING:
@@ -32,8 +36,10 @@ PUBLISHED = {
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
-    "rope_scaling": None,
 }
+
+Family: TypeAlias = Any
+"""The `Config` of a family of this line: it has the fields of the one here, and may have more."""
 
 
 @dataclass(frozen=True)
@@ -49,136 +55,201 @@ class Config:
     head_dim: int | None = None  # hidden_size / num_attention_heads unless said
     max_position_embeddings: int = 128  # the length it was trained on
     rope_theta: float = 10000.0
+    rope_scaling: rotary.Scaling | None = None
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        require_sizes(self, "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
-        require_sizes(self, "max_position_embeddings")
-        require_sizes(self, "num_hidden_layers", most=DEEPEST)
-        published.require_positive(self, "rope_theta", "rms_norm_eps")
-        published.require_flags(self, "tie_word_embeddings")
-        published.require_token_ids(self, "bos_token_id", "eos_token_id")
-        if self.hidden_size % self.num_attention_heads:
-            raise OctavoError(
-                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads "
-                f"({self.num_attention_heads})"
-            )
-        if self.num_key_value_heads is None:
-            object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
-        if self.head_dim is None:
-            object.__setattr__(self, "head_dim", self.hidden_size // self.num_attention_heads)
-        require_sizes(self, "num_key_value_heads", "head_dim")
-        if self.num_attention_heads % self.groups:
-            raise OctavoError(
-                f"num_attention_heads {self.num_attention_heads} must be a multiple of num_key_value_heads "
-                f"({self.groups})"
-            )
-        if self.width % 2:
-            raise OctavoError(f"head_dim must be even, as columns turn in pairs, not {self.width}")
+        complete(self)
 
     @property
     def context(self) -> int:
         """The length it was trained on."""
         return self.max_position_embeddings
 
-    @property
-    def groups(self) -> int:
-        """G, how many heads of keys and values there are."""
-        return int(self.num_key_value_heads or 0)
 
-    @property
-    def width(self) -> int:
-        """K, the width of a head."""
-        return int(self.head_dim or 0)
+def complete(c: Family) -> None:
+    """Refuse impossible values, and fill in what follows from the others."""
+    require_sizes(c, "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
+    require_sizes(c, "max_position_embeddings")
+    require_sizes(c, "num_hidden_layers", most=DEEPEST)
+    require_positive(c, "rope_theta", "rms_norm_eps")
+    require_flags(c, "tie_word_embeddings")
+    require_token_ids(c, "bos_token_id", "eos_token_id")
+    if c.hidden_size % c.num_attention_heads:
+        raise OctavoError(
+            f"hidden_size {c.hidden_size} must be a multiple of num_attention_heads ({c.num_attention_heads})"
+        )
+    if c.num_key_value_heads is None:
+        object.__setattr__(c, "num_key_value_heads", c.num_attention_heads)
+    if c.head_dim is None:
+        object.__setattr__(c, "head_dim", c.hidden_size // c.num_attention_heads)
+    object.__setattr__(c, "rope_scaling", rotary.scaling(c.rope_scaling))
+    require_sizes(c, "num_key_value_heads", "head_dim")
+    if c.num_attention_heads % c.num_key_value_heads:
+        raise OctavoError(
+            f"num_attention_heads {c.num_attention_heads} must be a multiple of num_key_value_heads "
+            f"({c.num_key_value_heads})"
+        )
+    if c.head_dim % 2:
+        raise OctavoError(f"head_dim must be even, as columns turn in pairs, not {c.head_dim}")
 
 
-def shapes(c: Config) -> dict[str, tuple[int, ...]]:
+# ---------------------------------------------------------------- parameters
+
+
+def shapes(c: Family) -> dict[str, tuple[int, ...]]:
     """Every parameter and its shape."""
-    table: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (c.vocab_size, c.hidden_size)}
-    for i in range(c.num_hidden_layers):
-        layer = f"model.layers.{i}."
-        table[layer + "input_layernorm.weight"] = (c.hidden_size,)
-        table[layer + "self_attn.q_proj.weight"] = (c.num_attention_heads * c.width, c.hidden_size)
-        table[layer + "self_attn.k_proj.weight"] = (c.groups * c.width, c.hidden_size)
-        table[layer + "self_attn.v_proj.weight"] = (c.groups * c.width, c.hidden_size)
-        table[layer + "self_attn.o_proj.weight"] = (c.hidden_size, c.num_attention_heads * c.width)
-        table[layer + "post_attention_layernorm.weight"] = (c.hidden_size,)
-        table[layer + "mlp.gate_proj.weight"] = (c.intermediate_size, c.hidden_size)
-        table[layer + "mlp.up_proj.weight"] = (c.intermediate_size, c.hidden_size)
-        table[layer + "mlp.down_proj.weight"] = (c.hidden_size, c.intermediate_size)
-    table["model.norm.weight"] = (c.hidden_size,)
-    return table if c.tie_word_embeddings else table | {"lm_head.weight": (c.vocab_size, c.hidden_size)}
+    norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
+    return table(c, dict.fromkeys(norms, (c.hidden_size,)))
 
 
-def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Array:
+def table(c: Family, besides: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The matrices of this line of families and the last norm, with what a layer has `besides`."""
+    queries, keys = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+    layer: dict[str, Shape] = {
+        "self_attn.q_proj.weight": (queries, c.hidden_size),
+        "self_attn.k_proj.weight": (keys, c.hidden_size),
+        "self_attn.v_proj.weight": (keys, c.hidden_size),
+        "self_attn.o_proj.weight": (c.hidden_size, queries),
+        "mlp.gate_proj.weight": (c.intermediate_size, c.hidden_size),
+        "mlp.up_proj.weight": (c.intermediate_size, c.hidden_size),
+        "mlp.down_proj.weight": (c.hidden_size, c.intermediate_size),
+        **besides,
+    }
+    found: dict[str, Shape] = {"model.embed_tokens.weight": (c.vocab_size, c.hidden_size)}
+    found |= {
+        f"model.layers.{i}.{n}": shape for i in range(c.num_hidden_layers) for n, shape in layer.items()
+    }
+    found["model.norm.weight"] = (c.hidden_size,)
+    return found if c.tie_word_embeddings else found | {"lm_head.weight": (c.vocab_size, c.hidden_size)}
+
+
+def initial(c: Family, name: str, shape: tuple[int, ...], rng: Generator) -> Array:
     """A parameter before training: fan-in scaled, the ends of residual branches zero.
 
     Where the head is tied to the embedding they are not: it would begin by repeating each token.
     """
     if len(shape) == 1:
-        return nn.ones(shape)
+        return nn.zeros(shape) if name.endswith("bias") else nn.ones(shape)
     scale = shape[1] ** -0.5
     if name.endswith(("o_proj.weight", "down_proj.weight")):
         scale *= (2 * c.num_hidden_layers) ** -0.5 if c.tie_word_embeddings else 0.0
     return nn.normal(rng, shape, scale)
 
 
-def init_state(c: Config, batch: int, length: int, like: Array) -> nn.Cache:
-    """An empty cache with room for `length` tokens a row."""
-    return nn.empty_cache(c.num_hidden_layers, batch, length, c.groups, c.width, like)
-
-
-def forward(
-    p: nn.Params | nn.View, c: Config, tokens: Array, state: nn.Cache | None = None
-) -> tuple[Array, nn.Cache]:
-    """Tokens [B, T] -> logits [B, T, V] and the cache with the new tokens in it."""
-    p = nn.view(p)
-    positions = nn.token_positions(tokens, state)  # [B, T]
-    embedding = p["model.embed_tokens.weight"]
-    x = p.tap("embedding", nn.embed(tokens, embedding))  # [B, T, D]
-    turn = nn.rotary(positions, c.width, c.rope_theta, like=x)
-    keys, values = [], []
-    for i, layer in enumerate(p.each("model.layers.", c.num_hidden_layers)):
-        past = (state.keys[i], state.values[i]) if state else (None, None)
-        h = nn.rms_norm(x, c.rms_norm_eps, layer["input_layernorm.weight"])
-        h, k, v = attention(layer.at("self_attn."), c, h, positions, turn, past)
-        x = x + layer.tap("attention", h)
-        h = nn.rms_norm(x, c.rms_norm_eps, layer["post_attention_layernorm.weight"])
-        x = x + layer.tap("mlp", mlp(layer.at("mlp."), h))
-        keys.append(k)
-        values.append(v)
-    x = nn.rms_norm(x, c.rms_norm_eps, p["model.norm.weight"])
-    head = p.get("lm_head.weight")
-    logits = nn.linear(x, embedding if head is None else head)  # [B, T, V]
-    return logits, nn.Cache(tuple(keys), tuple(values), positions[:, -1] + 1)
-
-
-def attention(
-    p: nn.View,
-    c: Config,
-    x: Array,
-    positions: Array,
-    turn: tuple[Array, Array],
-    past: tuple[Array | None, Array | None],
-) -> tuple[Array, Array, Array]:
-    """X [B, T, D] -> what the heads bring [B, T, D], and the keys and values of the cache."""
-    q = nn.rotate(nn.split_heads(p.linear("q_proj", x), c.num_attention_heads), turn)  # [B, T, H, K]
-    k = nn.rotate(nn.split_heads(p.linear("k_proj", x), c.groups), turn)  # [B, T, G, K]
-    k = nn.extend(past[0], k, positions)  # [B, S, G, K]
-    v = nn.extend(past[1], nn.split_heads(p.linear("v_proj", x), c.groups), positions)
-    return p.linear("o_proj", nn.attention(q, k, v, positions, p.tap)), k, v
-
-
-def mlp(p: nn.View, x: Array) -> Array:
-    """``W_down (silu(W_gate x) * W_up x)``."""
-    return p.linear("down_proj", p.tap("hidden", silu(p.linear("gate_proj", x)) * p.linear("up_proj", x)))
-
-
-def from_published(params: dict[str, Array], c: Config) -> dict[str, Array]:
+def from_published(params: dict[str, Array], c: Family) -> dict[str, Array]:
     """The parameters of a file: the names and the layout are ours."""
     if not c.tie_word_embeddings:
         return params
     return published.without_copy(params, "lm_head.weight", "model.embed_tokens.weight")
+
+
+# ---------------------------------------------------------------- equations
+
+
+class Place(NamedTuple):
+    """Where a layer stands: the positions of its tokens, how they turn, and what it remembers."""
+
+    positions: Array  # [B, T]
+    turn: tuple[Array, Array]  # what `nn.rotary` gives for them
+    window: int | None  # positions that a query sees; None: all before it
+    keys: Array | None  # [B, S, G, K]; None where a text begins
+    values: Array | None  # [B, S, G, K]
+
+
+Block: TypeAlias = Callable[[nn.View, Family, Array, Place], tuple[Array, Array, Array]]
+"""One layer: x [B, T, D] -> x [B, T, D], and the keys and values of the cache."""
+
+
+def init_state(c: Family, batch: int, length: int, like: Array) -> nn.Cache:
+    """An empty cache with room for `length` tokens a row."""
+    return nn.empty_cache(c.num_hidden_layers, batch, length, c.num_key_value_heads, c.head_dim, like)
+
+
+def block(p: nn.View, c: Family, x: Array, place: Place) -> tuple[Array, Array, Array]:
+    """One layer: two branches, each with its norm before it."""
+    h = nn.rms_norm(x, c.rms_norm_eps, p["input_layernorm.weight"])
+    h, k, v = attention(p.at("self_attn."), c, h, place)
+    x = x + p.tap("attention", h)
+    h = nn.rms_norm(x, c.rms_norm_eps, p["post_attention_layernorm.weight"])
+    return x + p.tap("mlp", mlp(p.at("mlp."), h)), k, v
+
+
+def forward(
+    p: nn.Params | nn.View,
+    c: Family,
+    tokens: Array,
+    state: nn.Cache | None = None,
+    block: Block = block,
+    windows: Sequence[int | None] | None = None,
+) -> tuple[Array, nn.Cache]:
+    """Tokens [B, T] -> logits [B, T, V] and the cache with the new tokens in it.
+
+    A family whose layers are others, or look back on a window only, says so by `block` and `windows`.
+    """
+    p = nn.view(p)
+    positions = nn.token_positions(tokens, state)  # [B, T]
+    x = nn.embed(tokens, p["model.embed_tokens.weight"])  # [B, T, D]
+    turn = nn.rotary(positions, rotary.rates(c.head_dim, c.rope_theta, c.rope_scaling), like=x)
+    windows = windows or [None] * c.num_hidden_layers
+    x, state = layers(p, c, x, positions, state, block, windows, [turn] * len(windows))
+    return head(p, c, x), state
+
+
+def layers(
+    p: nn.View,
+    c: Family,
+    x: Array,
+    positions: Array,
+    state: nn.Cache | None,
+    block: Block,
+    windows: Sequence[int | None],
+    turns: Sequence[tuple[Array, Array]],
+) -> tuple[Array, nn.Cache]:
+    """The stack: embeddings [B, T, D] through every layer, each with its own window and turn."""
+    x = p.tap("embedding", x)
+    keys, values = [], []
+    for i, layer in enumerate(p.each("model.layers.", c.num_hidden_layers)):
+        past = (state.keys[i], state.values[i]) if state else (None, None)
+        x, k, v = block(layer, c, x, Place(positions, turns[i], windows[i], *past))
+        keys.append(k)
+        values.append(v)
+    return x, nn.Cache(tuple(keys), tuple(values), positions[:, -1] + 1)
+
+
+def head(p: nn.View, c: Family, x: Array) -> Array:
+    """The logits [B, T, V] of x [B, T, D]: the weight of the head, or where there is none the embedding."""
+    weight = p.get("lm_head.weight")
+    x = nn.rms_norm(x, c.rms_norm_eps, p["model.norm.weight"])
+    return nn.linear(x, p["model.embed_tokens.weight"] if weight is None else weight)
+
+
+def attention(
+    p: nn.View, c: Family, x: Array, place: Place, scale: float | None = None
+) -> tuple[Array, Array, Array]:
+    """X [B, T, D] -> what the heads bring [B, T, D], and the keys and values of the cache."""
+    q = nn.split_heads(normed(p, c, "q_norm", p.linear("q_proj", x)), c.num_attention_heads)  # [B, T, H, K]
+    k = nn.split_heads(normed(p, c, "k_norm", p.linear("k_proj", x)), c.num_key_value_heads)  # [B, T, G, K]
+    v = nn.split_heads(p.linear("v_proj", x), c.num_key_value_heads)
+    k = nn.extend(place.keys, nn.rotate(k, place.turn), place.positions)  # [B, S, G, K]
+    v = nn.extend(place.values, v, place.positions)
+    q = nn.rotate(q, place.turn)
+    mixed = nn.attention(q, k, v, place.positions, p.tap, place.window, scale)
+    return p.linear("o_proj", mixed), k, v
+
+
+def normed(p: nn.View, c: Family, name: str, x: Array) -> Array:
+    """RMSNorm of x [B, T, H*K] over as many columns as its gain has, a head's or all; none without a gain."""
+    gain = p.get(name + ".weight")
+    if gain is None:
+        return x
+    return nn.rms_norm(x.reshape(*x.shape[:-1], -1, len(gain)), c.rms_norm_eps, gain).reshape(x.shape)
+
+
+def mlp(p: nn.View, x: Array, activation: Callable[[Array], Array] = silu) -> Array:
+    """``W_down (silu(W_gate x) * W_up x)``, or with another activation."""
+    gate = activation(p.linear("gate_proj", x))
+    return p.linear("down_proj", p.tap("hidden", gate * p.linear("up_proj", x)))

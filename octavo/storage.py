@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from octavo import models
 from octavo.checks import require_params
 from octavo.errors import OctavoError
-from octavo.formats import folder, gguf, keras, npz
+from octavo.formats import folder, gguf, gguf_write, keras, npz
 from octavo.model import Model
 from octavo.tokenizers.chars import Char
 
@@ -200,7 +200,7 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     shapes = model.architecture.shapes(model.config)
     if Path(path).suffix == ".gguf":
         require_params(shapes, model.params, "what is to be saved")
-        gguf.write(Path(path), model, dtype)
+        gguf_write.write(Path(path), model, dtype)
         return
     dtype = SAME.get(dtype or "", dtype)
     if dtype not in (None, "float16", "float32", "float64"):

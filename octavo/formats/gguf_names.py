@@ -14,9 +14,10 @@ from typing import NamedTuple
 class Family(NamedTuple):
     """How GGUF tells of an architecture; the keys are octavo's words, the values GGUF's."""
 
+    model_type: str
     fields: Mapping[str, str]  # of the config; GGUF puts the architecture's name before them
-    layers: str  # what stands before the number of a layer
     tensors: Mapping[str, str]  # without the number of a layer, ".weight" and ".bias"
+    layers: str = "model.layers."  # what stands before the number of a layer
     paired: tuple[str, ...] = ()  # in each head, columns i and i + K/2 are neighbours in GGUF
     added: float = 0.0  # what GGUF adds to gains of norms
 
@@ -34,23 +35,35 @@ DECODER = {
 }
 """The fields of Llama and its kin."""
 
-TENSORS = {
+GEMMA = {
+    "sliding_window": "attention.sliding_window",
+    "sliding_window_pattern": "attention.sliding_window_pattern",
+    "rope_local_base_freq": "rope.freq_base_swa",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+"""Those that Gemma 3 has besides."""
+
+BRANCHES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
-    "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-"""The parameters of Llama and its kin."""
+"""The parameters that Llama and its kin have in common."""
+
+BEFORE = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+AFTER = {"post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+AROUND = {"input_layernorm": "attn_norm", "pre_feedforward_layernorm": "ffn_norm", **AFTER}
+OF_HEADS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 GPT2 = Family(
+    "gpt2",
     {
         "n_embd": "embedding_length",
         "n_inner": "feed_forward_length",
@@ -59,7 +72,6 @@ GPT2 = Family(
         "n_positions": "context_length",
         "layer_norm_epsilon": "attention.layer_norm_epsilon",
     },
-    "h.",
     {
         "wte": "token_embd",
         "wpe": "position_embd",
@@ -71,13 +83,21 @@ GPT2 = Family(
         "mlp.c_fc": "ffn_up",
         "mlp.c_proj": "ffn_down",
     },
+    layers="h.",
 )
 
 FAMILIES: dict[str, Family] = {
-    "llama": Family(DECODER, "model.layers.", TENSORS, paired=("q_proj", "k_proj")),
+    "llama": Family("llama", DECODER, BRANCHES | BEFORE, paired=("q_proj", "k_proj")),
     "gpt2": GPT2,
+    "qwen2": Family("qwen2", DECODER, BRANCHES | BEFORE),
+    "qwen3": Family("qwen3", DECODER, BRANCHES | BEFORE | OF_HEADS),
+    "gemma3": Family("gemma3_text", DECODER | GEMMA, BRANCHES | AROUND | OF_HEADS, added=1.0),
+    "olmo2": Family("olmo2", DECODER, BRANCHES | AFTER | OF_HEADS),
 }
-"""By what both GGUF and octavo call the architecture."""
+"""By what GGUF calls the architecture."""
+
+BY_TYPE = {family.model_type: name for name, family in FAMILIES.items()} | {"mistral": "llama"}
+"""What GGUF calls a model type; a Mistral without a window is a Llama."""
 
 IN_LAYER = re.compile(r"(?P<layers>blk\.|h\.|model\.layers\.)(?P<number>\d+)\.(?P<rest>.+)")
 ENDS = (".weight", ".bias")

@@ -108,7 +108,7 @@ def _one(role: str, found: dict[str, list[str]], given: str | None) -> str | Non
         raise OctavoError(f"expected one {role}, found {' and '.join(named)}")
     if role == "model" and not named:
         raise OctavoError(
-            "none of the sources is a model: give its .gguf, .json, .keras, .h5, .npz or folder"
+            "none of the sources is a model: give its .gguf, .json, .keras, .h5, .npz, or folder"
         )
     return named[0] if named else None
 

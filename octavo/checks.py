@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from octavo.errors import OctavoError
+from octavo.quant import Quantized
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -84,6 +85,8 @@ def unusable(name: str, weight: Any) -> list[str]:
     """What keeps an array from being a weight: its dtype, or values that are no numbers."""
     if weight.dtype.kind != "f":
         return [f"{name} holds {weight.dtype} values, not floating point numbers"]
+    if isinstance(weight, Quantized):  # mapped, as a rule: it is not read through before it is used
+        return []
     return [] if np.isfinite(weight).all() else [f"{name} holds values that are NaN or infinite"]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from octavo import hub, models
 from octavo.checks import require_params
 from octavo.errors import OctavoError
-from octavo.formats import companions, folder, keras, npz
+from octavo.formats import companions, folder, gguf, gguf_write, keras, npz
 from octavo.model import Model
 from octavo.tokenizers.chars import Char
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+SAME = {"F16": "float16", "F32": "float32"}  # what GGUF calls them
 
 
 def bundled() -> list[str]:
@@ -47,7 +48,7 @@ def load(
     path : str or Path
         The name of a model that ships with the package, ``hub:owner/name`` (or ``hub:owner/name@revision``)
         for one on the Hugging Face hub, a folder that `save` wrote or that was published in Hugging Face's
-        layout (of a family among `octavo.models.ARCHITECTURES`), a Keras model
+        layout (of a family among `octavo.models.ARCHITECTURES`), a GGUF file of such a model, a Keras model
         (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of the types `plain`
         and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
         model is reached as ``./name``.
@@ -64,7 +65,8 @@ def load(
     Returns
     -------
     Model
-        Its parameters are NumPy arrays, half precision widened to float32.
+        Its parameters are NumPy arrays, half precision widened to float32; the matrices of a GGUF file
+        stay as they are there, mapped (`octavo.quant.Quantized`).
 
     Raises
     ------
@@ -85,12 +87,17 @@ def load(
         if config:
             raise OctavoError(f"a Keras model tells its whole config; leave out {', '.join(config)}")
         found, settings, params = keras.read(source, Path(weights) if weights is not None else None)
+        metadata = []
     else:
-        found, settings, params = read(source, **config)
+        found, settings, params, *metadata = read(source, **config)
     if model_type not in (None, found):
         raise OctavoError(f"{source} holds a model of type {found}, not {model_type}")
     require_params(models.architecture(found).shapes(settings), params, str(source))
-    model = Model(found, settings, params, _tokenizer(tokenizer, source), **_companions(source))
+    if metadata:  # of a GGUF file, which holds in one what a folder holds in several
+        reader = gguf.tokenizer(*metadata) if tokenizer is None else _tokenizer(tokenizer, source)
+        model = Model(found, settings, params, reader, gguf.chat_template(*metadata))
+    else:
+        model = Model(found, settings, params, _tokenizer(tokenizer, source), **_companions(source))
     _check_vocabulary(model)
     return model
 
@@ -127,13 +134,15 @@ def _reader(source: Path) -> Any:
     """The format's `read`, by the content of the file."""
     if source.is_dir():
         return folder.read
+    if gguf.recognise(source):
+        return gguf.read
     if keras.recognise(source):
         return keras.read
     if zipfile.is_zipfile(source):
         return npz.read
     raise OctavoError(
-        f"{source} is no model that octavo reads: expected a model folder, a Keras file (.json, .keras, .h5) "
-        "or an .npz archive; it may be damaged"
+        f"{source} is no model that octavo reads: expected a model folder, a GGUF file, a Keras file (.json, "
+        ".keras, .h5) or an .npz archive; it may be damaged"
     )
 
 
@@ -159,23 +168,27 @@ def _companions(source: Path) -> dict[str, Any]:
 def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
 
-    Models of published families (`llama`, `gpt2`, `qwen3`, ...) are written as they are published: transformers and
-    whatever else reads that layout opens the folder as it is.
+    Models of published families (`llama`, `gpt2`, `qwen3`, ...) are written as they are published:
+    transformers and whatever else reads that layout opens the folder as it is. A path that ends in ``.gguf``
+    becomes one file for llama.cpp and its kin instead.
 
     Parameters
     ----------
     model : Model
         With or without a tokenizer.
     path : str or Path
-        A folder that does not exist yet, or is empty. It appears whole or not at all.
-    dtype : {"float16", "float32", "float64"}, optional
-        The precision to store; by default that of the parameters.
+        A folder that does not exist yet, or is empty; or a GGUF file that does not exist yet. It appears
+        whole or not at all.
+    dtype : str, optional
+        The precision to store; by default that of the parameters. "float16", "float32", "float64" in a
+        folder, where what is quantised becomes float32 if nothing is said. In GGUF "F32", "F16", "BF16",
+        "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"; quantised parameters stay what they are if nothing is said.
 
     Raises
     ------
     OctavoError
-        If the folder exists and is not empty, or cannot be written; if a parameter is not finite
-        in the precision to store.
+        If the path is taken, or cannot be written; if a parameter is not finite in the precision to
+        store; if GGUF knows no such architecture.
 
     Examples
     --------
@@ -187,11 +200,17 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """
     import numpy as np
 
+    shapes = model.architecture.shapes(model.config)
+    if Path(path).suffix == ".gguf":
+        require_params(shapes, model.params, "what is to be saved")
+        gguf_write.write(Path(path), model, dtype)
+        return
+    dtype = SAME.get(dtype or "", dtype)
     if dtype not in (None, "float16", "float32", "float64"):
-        raise OctavoError(f"dtype is float16, float32 or float64, not {dtype!r}")
+        raise OctavoError(f"dtype is float16, float32 or float64, not {dtype!r}; a .gguf file holds more")
     with np.errstate(over="ignore"):  # what is too large for the dtype is refused as infinite
         params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
-    require_params(model.architecture.shapes(model.config), params, "what is to be saved")
+    require_params(shapes, params, "what is to be saved")
     folder.write(
         Path(path),
         models.describe(model.model_type, model.config),

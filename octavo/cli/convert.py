@@ -1,4 +1,4 @@
-"""`octavo convert`: any model that octavo reads, as a model folder."""
+"""`octavo convert`: any model that octavo reads, as a model folder or as a GGUF file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ EPILOG = """[bold]Examples[/bold]
 
 octavo convert RNN_model.json RNN_model.h5 --chars train.txt --chars test.txt -o my-rnn
 
-octavo convert w.npz bpe1024_enc_full.pkl --set n_heads=8 --out my-bard"""
+octavo convert w.npz bpe1024_enc_full.pkl --set n_heads=8 --out my-bard
 
+octavo convert my-llama --out my-llama.gguf --dtype Q8_0"""
+
+Dtype = Literal["float16", "float32", "F16", "F32", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
 HDF5 = b"\x89HDF"
 LARGEST_JSON = 2**26  # bytes
 
@@ -28,16 +31,22 @@ def run(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="A model (shipped, folder, .json, .keras, .h5, .npz), and after it, if they are "
+            help="A model (shipped, folder, .gguf, .json, .keras, .h5, .npz), and after it, if they are "
             "apart, its weights (.h5) and tokenizer (tokenizer.json, .pkl).",
             metavar="SOURCE",
             show_default=False,
         ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", help="The new model folder.", metavar="FOLDER")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", help="The new model folder, or a file: NAME.gguf.", metavar="PATH"),
+    ],
     dtype: Annotated[
-        Literal["float16", "float32"] | None,
-        typer.Option(help="The precision to store. \\[default: the source's]"),
+        Dtype | None,
+        typer.Option(
+            help="The precision to store; a .gguf file takes all of them. \\[default: the source's]",
+            case_sensitive=False,
+        ),
     ] = None,
     json: loading.JsonOption = False,
     weights: loading.WeightsOption = None,
@@ -45,13 +54,15 @@ def run(
     chars: loading.CharsOption = None,
     settings: loading.SetOption = None,
 ) -> None:
-    """Write any model that octavo reads as a model folder."""
-    refuse_existing(Path(out))
+    """Write any model that octavo reads as a model folder, or as a GGUF file for llama.cpp."""
+    if Path(out).suffix != ".gguf":  # a file is refused when it is written
+        refuse_existing(Path(out))
     found = tell_apart(sources)
     weights, tokenizer = _one("weights", found, weights), _one("tokenizer", found, tokenizer)
     model = loading.load_model(str(_one("model", found, None)), weights, tokenizer, chars, settings)
     octavo.save(model, out, dtype=dtype)
-    files = {path.name: path.stat().st_size for path in sorted(Path(out).iterdir())}
+    made = sorted(Path(out).iterdir()) if Path(out).is_dir() else [Path(out)]
+    files = {path.name: path.stat().st_size for path in made}
     if json:
         emit({"out": out, "model_type": model.model_type, "parameters": model.count(), "files": files})
     else:
@@ -96,7 +107,9 @@ def _one(role: str, found: dict[str, list[str]], given: str | None) -> str | Non
     if len(named) > 1:
         raise OctavoError(f"expected one {role}, found {' and '.join(named)}")
     if role == "model" and not named:
-        raise OctavoError("none of the sources is a model: give its .json, .keras, .h5, .npz or folder")
+        raise OctavoError(
+            "none of the sources is a model: give its .gguf, .json, .keras, .h5, .npz, or folder"
+        )
     return named[0] if named else None
 
 

@@ -10,6 +10,7 @@ from octavo.cli import loading
 from octavo.cli.printing import console, emit, size, table
 from octavo.models import describe
 from octavo.nn import Array
+from octavo.quant import Quantized
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +53,7 @@ def description(model: octavo.Model) -> dict[str, Any]:
                 "name": name,
                 "shape": list(array.shape),
                 "count": int(array.size),
-                "dtype": str(array.dtype),
+                "dtype": array.format.name if isinstance(array, Quantized) else str(array.dtype),
                 "trainable": name not in model.architecture.FIXED,
             }
             for name, array in _in_order(model).items()

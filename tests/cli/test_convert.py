@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import octavo
+from octavo import models
 from octavo.cli.convert import tell_apart
+from octavo.model import Model
 
 
 @pytest.fixture
@@ -73,3 +75,26 @@ def test_what_is_refused(refused: Any, archive: Path) -> None:
     assert "none of the sources is a model" in refused("convert", tokenizer, "-o", "new")
     assert "float8" in refused("convert", "shelf/gru", "--dtype", "float8", "-o", "new")
     assert not Path("new").exists()
+
+
+def test_gguf_and_back(run: Any, refused: Any) -> None:
+    config = models.configure("llama", {"vocab_size": 11, "hidden_size": 32, "intermediate_size": 32})
+    params = models.initial_params("llama", config, np.random.default_rng(0))
+    octavo.save(Model("llama", config, params, octavo.tokenizers.char("abcdefghijk")), "own")
+    found = json.loads(run("convert", "own", "--dtype", "q8_0", "-o", "small.gguf", "--json").stdout)
+    assert found["files"] == {"small.gguf": Path("small.gguf").stat().st_size}
+    shown = json.loads(run("show", "small.gguf", "--json").stdout)
+    assert {p["dtype"] for p in shown["parameters"] if len(p["shape"]) == 2} == {"Q8_0"}
+    assert shown["bytes"] < sum(4 * p["count"] for p in shown["parameters"]) / 3
+    assert "octavo generate --model small.gguf" in run("convert", "own", "-o", "small2.gguf").stdout.replace(
+        "small2", "small"
+    )
+    run("convert", "small.gguf", "--dtype", "float32", "-o", "back")
+    wide, small = octavo.load("back"), octavo.load("small.gguf")
+    assert wide.tokenizer == small.tokenizer is not None
+    assert octavo.generate(wide, "ab", limit=9, temperature=0) == octavo.generate(
+        small, "ab", limit=9, temperature=0
+    )
+    assert "exists already" in refused("convert", "own", "-o", "small.gguf")
+    assert "no architecture gru" in refused("convert", "shelf/gru", "-o", "gru.gguf")
+    assert "a .gguf file holds more" in refused("convert", "own", "--dtype", "Q4_0", "-o", "folder")

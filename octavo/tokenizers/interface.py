@@ -34,10 +34,6 @@ class Tokenizer(Protocol):
         """The id that stands between documents, if there is one; no text is encoded to it."""
 
     @property
-    def begins_with(self) -> tuple[int, ...]:
-        """The ids that stand before a text, as published tokenizers put them there; `encode` leaves them out."""
-
-    @property
     def local(self) -> bool:
         """Whether a text may be encoded in parts, as `octavo.tokenizers.patterns.blocks` cuts it."""
 

@@ -73,11 +73,6 @@ class ByteLevelBPE:
         }
         return next((int(special[name]) for name in END_OF_TEXT if name in special), None)
 
-    @property
-    def begins_with(self) -> tuple[int, ...]:
-        """Nothing: no post-processor is read yet."""
-        return ()
-
     def encode(self, text: str) -> list[int]:
         """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text."""
         text = well_formed(text)

@@ -48,7 +48,7 @@ def pieces(
         raise OctavoError("the prompt is empty; give at least one character to continue from")
     if any(text == "" for text in stop):
         raise OctavoError("a stop string has at least one character")
-    ids = tokenizer.encode(prompt)
+    ids = [*tokenizer.begins_with, *tokenizer.encode(prompt)]
     if limit is None:
         limit = max(model.context - len(ids), 32) if model.context else RECURRENT_LIMIT
         if model.longest is not None:
@@ -98,6 +98,9 @@ def stream(
     **options: Unpack[SamplingOptions],
 ) -> Iterator[str]:
     """Write on from a prompt, yielding text as soon as it is certain.
+
+    The prompt is the beginning of a text: what the tokenizer's model expects there (`begins_with`, such as
+    Llama's ``<s>``) is put before it. Special tokens written in it are text.
 
     Parameters
     ----------

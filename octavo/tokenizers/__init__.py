@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 
 from octavo.errors import OctavoError
-from octavo.tokenizers import bpe, chars, files, published, tiktoken_pickle
+from octavo.tokenizers import bpe, chars, files, published, sentencepiece, sentencepiece_json, tiktoken_pickle
 from octavo.tokenizers.chars import char
 from octavo.tokenizers.interface import Tokenizer, token_lengths
 from octavo.tokenizers.patterns import GPT2
@@ -69,7 +69,7 @@ def open(path: str | os.PathLike[str]) -> Tokenizer:
     Returns
     -------
     Tokenizer
-        A `chars.Char` or a `published.ByteLevelBPE`.
+        A `chars.Char`, a `published.ByteLevelBPE` or a `sentencepiece.SentencePiece`.
 
     Raises
     ------
@@ -99,4 +99,8 @@ def _read(data: bytes) -> Tokenizer:
         state = tiktoken_pickle.read(data)
         return from_ranks(state["mergeable_ranks"], state["pat_str"], state["special_tokens"])
     document = files.parse(data)
-    return chars.from_document(document) if chars.is_char(document) else published.from_document(document)
+    if chars.is_char(document):
+        return chars.from_document(document)
+    if sentencepiece_json.is_sentencepiece(document):
+        return sentencepiece.from_document(document)
+    return published.from_document(document)

@@ -1,8 +1,9 @@
 """What every tokenizer offers, and the checks that all kinds share.
 
-Two kinds implement it: `octavo.tokenizers.chars.Char` (one id per character) and
-`octavo.tokenizers.published.ByteLevelBPE` (byte pairs). Neither inherits from the other
-or from this protocol; a type checker compares shapes.
+Three kinds implement it: `octavo.tokenizers.chars.Char` (one id per character),
+`octavo.tokenizers.published.ByteLevelBPE` (byte pairs) and `octavo.tokenizers.sentencepiece.SentencePiece`
+(pieces of text in which a space is a letter). None inherits from another or from this protocol; a type
+checker compares shapes.
 """
 
 from __future__ import annotations
@@ -34,23 +35,27 @@ class Tokenizer(Protocol):
         """The id that stands between documents, if there is one; no text is encoded to it."""
 
     @property
+    def begins_with(self) -> tuple[int, ...]:
+        """The ids that the model expects before the beginning of a text; `encode` adds none."""
+
+    @property
     def local(self) -> bool:
         """Whether a text may be encoded in parts, as `octavo.tokenizers.patterns.blocks` cuts it."""
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text; special tokens written in the text are text."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of a text; special tokens written in it are text, unless `special` asks for their ids."""
 
     def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
         """The ids of each text, sooner than by `encode`; `known`, passed again, remembers words."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; bytes that are not UTF-8 become U+FFFD."""
+        """The text that begins with ids; bytes that are not UTF-8 become U+FFFD."""
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes of ids, whether UTF-8 or not."""
+        """The bytes of that text, whether UTF-8 or not."""
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes of one token, in constant time."""
+        """The bytes of one token inside a text, in constant time; at its beginning a space may be missing."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` as Hugging Face ``tokenizers`` reads it."""

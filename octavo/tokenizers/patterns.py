@@ -32,7 +32,40 @@ O200K = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-NAMES = {GPT2: "GPT-2", CL100K: "cl100k (Llama 3)", QWEN2: "Qwen 2", O200K: "o200k"}
+TEKKEN = O200K.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")
+
+NAMES = {
+    GPT2: "GPT-2",
+    CL100K: "cl100k (Llama 3)",
+    QWEN2: "Qwen 2",
+    O200K: "o200k",
+    TEKKEN: "Tekken (Mistral)",
+}
+
+# Steps that split a text further before or after another: they leave much of it as it is, so none of them is
+# a pattern to train with, and blocks may not be cut where they look at spaces.
+DIGIT, DIGITS, UP_TO_THREE_DIGITS, THREE_DIGITS = r"\p{N}", r"\p{N}+", r"\p{N}{1,3}", "[0-9][0-9][0-9]"
+PUNCTUATION, PUNCTUATION_TICK = r"[\p{P}\$\+<=>\^~\|]+", r"[\p{P}\$\+<=>\^~\|`]+"
+LINE_ENDS, CODER_LETTERS, CODER_PUNCTUATION = "[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+"
+CODER_HAN, HAN = "[一-龥ࠀ-一가-\ud7ff]+", "[一-龥\u3040-ゟ゠-ヿ]+"
+DEEPSEEK3 = (
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
+    "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
+)
+STEPS = {
+    DIGIT,
+    DIGITS,
+    UP_TO_THREE_DIGITS,
+    THREE_DIGITS,
+    PUNCTUATION,
+    PUNCTUATION_TICK,
+    LINE_ENDS,
+    CODER_LETTERS,
+    CODER_PUNCTUATION,
+    CODER_HAN,
+    HAN,
+    DEEPSEEK3,
+}
 
 SPELLINGS = {pattern: pattern for pattern in NAMES} | {
     # GPT-2's own file

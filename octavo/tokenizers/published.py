@@ -8,7 +8,8 @@ JSON lists pairs to merge instead. `from_ranks` therefore lists every way of spl
 token in two, in the order of the ranks, and asks for words that are tokens as they stand to
 be taken whole, as tiktoken does. The two then agree on every text.
 
-Not done here: adding special tokens to a text (BOS and the like), and recognising them in it.
+Special tokens written in a text are text, unless a caller who made the text himself (a chat template)
+says otherwise. Not done here: adding special tokens to a text (BOS and the like).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.errors import OctavoError
-from octavo.tokenizers import files, tokenizer_json
+from octavo.tokenizers import engine, fields, files, post_processor, tokenizer_json
 from octavo.tokenizers.interface import Ids, checked, checked_one, id_dtype
-from octavo.tokenizers.patterns import GPT2, ascii_twin, blocks, canonical, chunks, well_formed
+from octavo.tokenizers.patterns import GPT2, STEPS, ascii_twin, blocks, canonical, chunks, well_formed
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 _SHORT = 10_000  # characters; below this, looking for repeated chunks costs more than it saves
 _TOGETHER = 2_000  # chunks; the library is fastest on texts that fit in the processor's cache
 _REMEMBERED = 1 << 19  # words and chunks; bounds the memory that a long text takes
-END_OF_TEXT = (
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<｜end▁of▁sentence｜>",
-    "</s>",
-)  # as published models name it
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,14 +63,21 @@ class ByteLevelBPE:
     @cached_property
     def end_of_text(self) -> int | None:
         """The id of the special token that stands between documents, by the names it has been given."""
-        special = {
-            token["content"]: token["id"] for token in self.document["added_tokens"] if token["special"]
-        }
-        return next((int(special[name]) for name in END_OF_TEXT if name in special), None)
+        return fields.end_of_text(self.document)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text."""
+    @cached_property
+    def begins_with(self) -> tuple[int, ...]:
+        """The ids that the model expects before a text, such as that of ``<s>``; `encode` adds none."""
+        return post_processor.around(self.document["post_processor"])[0]
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text unless `special`.
+
+        Bytes for which a published vocabulary has no token are left out, as its own library does.
+        """
         text = well_formed(text)
+        if special:
+            return engine.ids(self._recognising, text)
         if len(text) < _SHORT or not self.local:
             return self._encode_whole(text)
         known: dict[str, bytes] = {}
@@ -125,8 +127,7 @@ class ByteLevelBPE:
         return f"ByteLevelBPE(vocab_size={len(self)})"
 
     def _encode_whole(self, text: str) -> list[int]:
-        ids: list[int] = self._engine.encode(text, add_special_tokens=False).ids
-        return ids
+        return engine.ids(self._engine, text)
 
     def _parts(self, text: str) -> list[str]:
         """The words of a text where it is ASCII, chunks where it is not."""
@@ -175,9 +176,10 @@ class ByteLevelBPE:
     def local(self) -> bool:
         """Whether blocks encode independently: nothing is put before a text or reaches over a space."""
         steps = tokenizer_json.parts(self.document["pre_tokenizer"])
-        splits = any(step["type"] == "Split" or step.get("use_regex") for step in steps)  # else merges reach
+        splits = [step["pattern"]["Regex"] if step["type"] == "Split" else None for step in steps]
         return (
-            splits
+            (any(splits) or any(step.get("use_regex") for step in steps))  # else merges reach
+            and not STEPS.intersection(splits)
             and not any(step.get("add_prefix_space") for step in steps)
             and not any(
                 token["lstrip"] or token["rstrip"] or any(map(str.isspace, token["content"]))
@@ -188,7 +190,9 @@ class ByteLevelBPE:
     @cached_property
     def _exact(self) -> bool:
         """Whether the tokens of a text spell exactly its bytes."""
-        return not self._recognised and self.document["normalizer"] is None
+        vocab = self.document["model"]["vocab"]
+        normalizes = self.document["normalizer"] is not None
+        return not (self._recognised or normalizes or tokenizer_json.lacks_bytes(vocab))
 
     @cached_property
     def _ascii_words(self) -> Callable[[str], list[str]] | None:
@@ -206,21 +210,11 @@ class ByteLevelBPE:
     @cached_property
     def _engine(self) -> Engine:
         """Hugging Face's tokenizer, made once and only when needed."""
-        import json
+        return engine.make(self.document)
 
-        from tokenizers import Tokenizer as Engine
-
-        try:
-            engine = Engine.from_str(json.dumps(self.document))
-        except Exception as error:  # the library raises bare exceptions
-            raise OctavoError(f"tokenizer.json is inconsistent: {error}") from None
-        engine.encode_special_tokens = True  # in text, "<|endoftext|>" is thirteen characters
-        for token in self.document["added_tokens"]:
-            if (id := engine.token_to_id(token["content"])) != token["id"]:
-                raise OctavoError(
-                    f"added token {token['content']!r} has id {token['id']} but is read as {id}"
-                )
-        return engine
+    @cached_property
+    def _recognising(self) -> Engine:
+        return engine.recognising(self._engine)
 
 
 def _inner(chunk: str) -> bool:
@@ -261,8 +255,8 @@ def from_ranks(
     ([257, 256], b'abc\xff')
     """
     special_tokens = special_tokens or {}
-    tokens = tokenizer_json.dense({id: token for token, id in ranks.items()}, len(ranks))
-    specials = tokenizer_json.dense(
+    tokens = fields.dense({id: token for token, id in ranks.items()}, len(ranks))
+    specials = fields.dense(
         {id: token for token, id in special_tokens.items()}, len(special_tokens), len(tokens)
     )
     if b"" in ranks or any(not content or content != well_formed(content) for content in specials):

@@ -16,8 +16,7 @@ from tokenizers import Tokenizer as Peer
 
 from octavo import tokenizers
 from octavo.errors import OctavoError
-from octavo.tokenizers import Tokenizer, chars, patterns
-from octavo.tokenizers import published as published_module
+from octavo.tokenizers import Tokenizer, chars, fields, patterns
 from octavo.tokenizers.published import ByteLevelBPE
 
 from .strategies import PIECES, damaged_bytes, damaged_json, texts, texts_with_surrogates
@@ -154,7 +153,7 @@ def test_ascii_is_split_as_by_the_pattern_itself(pattern: str, text: str) -> Non
     assert [id for word in words for id in tok._encode_whole(word)] == peer.encode_ordinary(text)
 
 
-@pytest.mark.parametrize("name", published_module.END_OF_TEXT)
+@pytest.mark.parametrize("name", fields.END_OF_TEXT)
 def test_the_token_that_ends_a_text_is_known_by_name(name: str) -> None:
     ranks = {bytes([i]): i for i in range(256)}
     tok = tokenizers.from_ranks(ranks, special_tokens={"<|pad|>": 256, name: 257})
@@ -191,6 +190,26 @@ def test_special_tokens_in_text_are_text(tmp_path: Path) -> None:
     assert tokenizers.open(tmp_path) == tok
     assert tokenizers.open(tmp_path).encode("<|endoftext|>") == tok.encode("<|endoftext|>")
     assert Peer.from_file(str(tmp_path / "tokenizer.json")).encode("<|endoftext|>").ids == [SIZE]
+
+
+def test_special_tokens_in_text_are_found_when_asked_for(tmp_path: Path) -> None:
+    document = published(
+        normalizer={"type": "NFC"},
+        added_tokens=[
+            added(0, "<|endoftext|>", special=True),
+            added(300, "<tool>"),
+            added(301, "<|end|>", special=True, rstrip=True),
+            added(302, "<|e\u0301|>", special=True, lstrip=True, normalized=True),
+        ],
+    )
+    tok, peer = opened(tmp_path, document), Peer.from_str(json.dumps(document))
+    text = "the <|end|> <|endoftext|>\n<|e\u0301|><tool><|end|><|end|>the  e\u0301 <|end <|é|>"
+    as_text = tok.encode(text)
+    assert tok.encode(text, special=True) == peer.encode(text, add_special_tokens=False).ids
+    assert {0, 300, 301, 302} <= set(tok.encode(text, special=True))
+    assert as_text == tok.encode(text) == tok.encode(text, special=False)  # the one engine leaves the other
+    assert not {0, 301, 302} & set(as_text)
+    assert tokenizers.char(text).encode(text, special=True) == tokenizers.char(text).encode(text)
 
 
 @pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
@@ -345,7 +364,7 @@ def test_what_is_not_supported_is_named(change: dict[str, Any], message: str, tm
         ({"merges": [["", "t"]]}, "makes or takes ''"),
         ({"merges": [["t"]]}, "two tokens"),
         ({"merges": None}, "merges must be a list"),
-        ({"vocab": {"a": 0}, "merges": []}, "256 bytes"),
+        ({"vocab": {"a": 0}, "merges": []}, "printable character of ASCII"),
         ({"vocab": []}, "vocab"),
         ({"dropout": 0.5}, "dropout"),
     ],

@@ -216,7 +216,9 @@ def _usual_window(model: Model, name: str) -> int | None:
     if name == "chunked":
         return LLAMA_CPP
     if model.context is None:
-        raise OctavoError(f"a recurrent model has no context that says how long a window is; {name} needs one")
+        raise OctavoError(
+            f"a recurrent model has no context that says how long a window is; {name} needs one"
+        )
     return model.context + (name == "strided")
 
 

@@ -88,7 +88,7 @@ def main() -> None:
                 case["rolling"].append({"window": window, **rolling(model, text, window)})
             made.append(case)
     golden = {"alphabet": ALPHABET, "begin": ALPHABET.index("\n"), "cases": made}
-    (HERE / "protocols.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
+    (HERE / "protocols.json").write_text(json.dumps(golden, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def read_safetensors(path: Path, without: tuple[str, ...] = ()) -> dict[str, Arr
     except FileNotFoundError:
         raise OctavoError(f"{path} is missing") from None
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise OctavoError(f"{path} is not a readable safetensors file: {error}") from None
+        raise OctavoError(f"{path} is not a readable safetensors file: {printable(str(error))}") from None
     arrays = {}
     for name, tensor in tensors:
         if name.endswith(without):

@@ -265,3 +265,14 @@ def test_a_folder_has_the_modes_of_the_umask(tmp_path: Path) -> None:
 def test_what_the_config_says_is_not_contradicted(saved: Path) -> None:
     with pytest.raises(OctavoError, match="contradicts"):
         octavo.load(saved, vocab_size=7)
+
+
+def test_what_a_header_says_stays_in_its_line(tmp_path: Path) -> None:
+    octavo.save(build("gru"), tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    content = weights.read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")].replace(b'"F32"', b'"\\n\\u0000"', 1)
+    weights.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + len(header) :])
+    with pytest.raises(OctavoError, match="not a readable safetensors file") as refusal:
+        octavo.load(tmp_path / "model")
+    assert str(refusal.value).isprintable()

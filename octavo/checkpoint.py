@@ -9,6 +9,7 @@ Parts say where in the array they belong: a run may go on with other devices tha
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from octavo import mesh
+from octavo.checks import printable
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
@@ -188,21 +190,22 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         self.path = path
+        self._parts: dict[str, list[tuple[tuple[slice, ...], Any, str]]] = {}
         try:
             processes, run = (path / RUN).read_text(encoding="utf-8").split("\n", 1)
             self.run: dict[str, Any] = json.loads(run)
             if self.run["format"] != FORMAT:
-                raise OctavoError(f"{path} is of another version of octavo (format {self.run['format']})")
+                raise OctavoError(f"it is of another version of octavo (format {self.run['format']})")
             count = int(json.loads(processes)["processes"])
-            self._files = [safe_open(path / f"{i}.safetensors", "numpy") for i in range(count)]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise OctavoError(f"{path} is no readable checkpoint: {error}") from None
-        self._parts: dict[str, list[tuple[tuple[slice, ...], Any, str]]] = {}
-        for file in self._files:
-            for key in file.keys():  # type: ignore[no-untyped-call]  # noqa: SIM118
-                name, _, where = key.rpartition("@")
-                index = tuple(slice(*map(int, part.split(":"))) for part in where.split(",") if part)
-                self._parts.setdefault(name, []).append((index, file, key))
+            for file in [safe_open(path / f"{i}.safetensors", "numpy") for i in range(count)]:
+                for key in file.keys():  # type: ignore[no-untyped-call]  # noqa: SIM118
+                    name, _, where = key.rpartition("@")
+                    index = tuple(slice(*map(int, part.split(":"))) for part in where.split(",") if part)
+                    self._parts.setdefault(name, []).append((index, file, key))
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+            raise _unreadable(path, error) from None
+        except (OverflowError, RecursionError) as error:  # numbers and nesting beyond measure
+            raise _unreadable(path, error) from None
 
     @property
     def names(self) -> list[str]:
@@ -211,13 +214,24 @@ class Checkpoint:
 
     def read(self, name: str) -> Array:
         """An array, whole, from its parts."""
+        from safetensors import SafetensorError
+
         if name not in self._parts:
             raise OctavoError(f"{self.path} lacks {name}; it is of another model or recipe")
-        parts = self._parts[name]
-        if len(parts) == 1:
-            return parts[0][1].get_tensor(parts[0][2])
-        shape = tuple(max(index[axis].stop for index, _, _ in parts) for axis in range(len(parts[0][0])))
-        array = np.empty(shape, parts[0][1].get_tensor(parts[0][2]).dtype)
-        for index, file, key in parts:
-            array[index] = file.get_tensor(key)
+        try:
+            parts = [(index, file.get_tensor(key)) for index, file, key in self._parts[name]]
+            if len(parts) == 1:
+                return parts[0][1]
+            shape = tuple(max(index[axis].stop for index, _ in parts) for axis in range(len(parts[0][0])))
+            if math.prod(shape) != sum(part.size for _, part in parts):
+                raise OctavoError(f"the parts of {printable(name)} are not the whole of it")
+            array = np.empty(shape, parts[0][1].dtype)
+            for index, part in parts:
+                array[index] = part
+        except (SafetensorError, ValueError, TypeError, IndexError) as error:
+            raise _unreadable(self.path, error) from None
         return array
+
+
+def _unreadable(path: Path, error: Exception) -> OctavoError:
+    return OctavoError(f"{path} is no readable checkpoint: {printable(str(error))}")

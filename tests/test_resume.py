@@ -272,3 +272,23 @@ def test_a_checkpoint_holds_all_that_changes(tmp_path: Path) -> None:
     assert kept.run["position"]["loss"] > 0
     with pytest.raises(OctavoError, match=r"lacks params\.wings"):
         kept.read("params.wings")
+
+
+def test_parts_that_are_no_whole_array_are_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    (tmp_path / checkpoint.RUN).write_text(
+        '{"processes": 1}\n' + json.dumps({"format": checkpoint.FORMAT, "step": 1})
+    )
+    part = np.ones((2, 3), np.float32)
+    for second in ("a@3:5,0:3", "a@0:2,0:3", "a@2:1000000000000,0:3", "a@2:4", "a@", "a@2:4,0:3,0:1"):
+        save_file({"a@0:2,0:3": part, second: part}, tmp_path / "0.safetensors")
+        with pytest.raises(octavo.OctavoError, match="no readable checkpoint") as refusal:
+            checkpoint.Checkpoint(tmp_path).read("a")
+        assert "\n" not in str(refusal.value)
+    for name in ("a@x", "a@1:2:3:4"):
+        save_file({name: part}, tmp_path / "0.safetensors")
+        with pytest.raises(octavo.OctavoError, match="no readable checkpoint"):
+            checkpoint.Checkpoint(tmp_path)
+    save_file({"a@0:2,0:3": part, "a@2:4,0:3": 2 * part}, tmp_path / "0.safetensors")
+    assert checkpoint.Checkpoint(tmp_path).read("a").tolist() == [[1] * 3] * 2 + [[2] * 3] * 2

@@ -62,7 +62,9 @@ def widen(array: Array) -> Array:
 
 def _array(path: Path, data: mmap.mmap, name: str, entry: Entry, at: int) -> Array:
     if entry.dtype not in DTYPES:
-        raise OctavoError(f"{path}: {printable(name)} holds {entry.dtype}, not floating-point numbers")
+        raise OctavoError(
+            f"{path}: {printable(name)} holds {printable(entry.dtype)}, not floating-point numbers"
+        )
     dtype = np.dtype(DTYPES[entry.dtype])
     if math.prod(entry.shape) * dtype.itemsize != entry.end - entry.begin:
         raise _unreadable(path, f"{printable(name)} has another size than its shape {entry.shape}")

@@ -342,3 +342,14 @@ def test_a_text_ends_where_its_files_say_so() -> None:
     byte = from_ranks({bytes([i]): i for i in range(256)}, special_tokens={"<|endoftext|>": 256})
     assert build("folio", vocab_size=257, tokenizer=byte).ends == (256,)
     assert build("folio").ends == ()
+
+
+def test_what_a_header_says_stays_in_its_line(tmp_path: Path) -> None:
+    octavo.save(build("gru"), tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    content = weights.read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")].replace(b'"F32"', b'"\\n\\u0000"', 1)
+    weights.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + len(header) :])
+    with pytest.raises(OctavoError, match="not floating-point numbers") as refusal:
+        octavo.load(tmp_path / "model")
+    assert str(refusal.value).isprintable()

@@ -1,7 +1,6 @@
 """Keras files against the outputs of real Keras 2 and 3, and everything that can be wrong with one."""
 
 import contextlib
-import io
 import json
 import random
 import shutil
@@ -24,6 +23,7 @@ from octavo.formats import keras
 from octavo.models import recurrent
 
 from ..conftest import GOLDEN, golden
+from ..damage import disturbed, disturbed_archive, disturbed_json
 
 KERAS2, KERAS3 = GOLDEN / "keras2", GOLDEN / "keras3"
 SUPPORTED = {"rnn", "gru", "gru_before", "lstm", "embedding", "functional", "old_gru"}
@@ -456,47 +456,6 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- damaged at random
-
-ODD: list[Any] = [None, True, -1, 2**70, 1.5, "", "relu", "GRU", [], {}, [[]], "\n\x00", float("nan"), 1e308]
-
-
-def disturbed_json(content: bytes, rng: random.Random) -> bytes:
-    """One to three values of a JSON text replaced by odd ones."""
-    value = json.loads(content)
-    places: list[tuple[Any, Any]] = []
-
-    def walk(node: Any) -> None:
-        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
-            places.append((node, key))
-            if isinstance(child, dict | list):
-                walk(child)
-
-    walk(value)
-    for _ in range(rng.randint(1, 3)):
-        node, key = rng.choice(places)
-        node[key] = rng.choice(ODD)
-    return json.dumps(value).encode()
-
-
-def disturbed_archive(content: bytes, rng: random.Random) -> bytes:
-    """An archive whose members are damaged, with checksums that fit."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w") as target:
-        for name in source.namelist():
-            change = disturbed_json if name.endswith("json") else disturbed
-            member = source.read(name)
-            target.writestr(name, change(member, rng) if rng.random() < 0.5 else member)
-    return buffer.getvalue()
-
-
-def disturbed(content: bytes, rng: random.Random) -> bytes:
-    """One to eight bytes changed, mostly such as are not zero, or the end cut off."""
-    damaged = bytearray(content)
-    filled = [i for i, byte in enumerate(damaged) if byte]
-    for _ in range(rng.randint(1, 8)):
-        place = rng.choice(filled) if rng.random() < 0.8 else rng.randrange(len(damaged))
-        damaged[place] = rng.choice((0, 255, 128, rng.randrange(256), damaged[place] ^ 1 << rng.randrange(8)))
-    return bytes(damaged[: rng.randrange(len(damaged))] if rng.random() < 0.1 else damaged)
 
 
 @settings(max_examples=400, deadline=None)

@@ -91,8 +91,11 @@ class Char:
         """True: a character is encoded alone."""
         return True
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of the characters of `text`, or `OctavoError` naming the first unknown one."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of the characters of `text`, or `OctavoError` naming the first unknown one.
+
+        There are no special tokens to find in it.
+        """
         ids: list[int] = self._ids(text).tolist()
         return ids
 

@@ -37,8 +37,8 @@ class Tokenizer(Protocol):
     def local(self) -> bool:
         """Whether a text may be encoded in parts, as `octavo.tokenizers.patterns.blocks` cuts it."""
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text; special tokens written in the text are text."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of a text; special tokens written in it are text, unless `special` asks for their ids."""
 
     def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
         """The ids of each text, sooner than by `encode`; `known`, passed again, remembers words."""

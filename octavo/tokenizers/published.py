@@ -8,7 +8,8 @@ JSON lists pairs to merge instead. `from_ranks` therefore lists every way of spl
 token in two, in the order of the ranks, and asks for words that are tokens as they stand to
 be taken whole, as tiktoken does. The two then agree on every text.
 
-Not done here: adding special tokens to a text (BOS and the like), and recognising them in it.
+Special tokens written in a text are text, unless a caller who made the text himself (a chat template)
+says otherwise. Not done here: adding special tokens to a text (BOS and the like).
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ class ByteLevelBPE:
         }
         return next((int(special[name]) for name in END_OF_TEXT if name in special), None)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of `text`; lone surrogates are read as U+FFFD, special tokens as text unless `special`."""
         text = well_formed(text)
+        if special:
+            return list(self._recognising.encode(text, add_special_tokens=False).ids)
         if len(text) < _SHORT or not self.local:
             return self._encode_whole(text)
         known: dict[str, bytes] = {}
@@ -220,6 +223,20 @@ class ByteLevelBPE:
                 raise OctavoError(
                     f"added token {token['content']!r} has id {token['id']} but is read as {id}"
                 )
+        return engine
+
+    @cached_property
+    def _recognising(self) -> Engine:
+        """The same, with special tokens found in texts; it shares the model, which is nearly all there is."""
+        from tokenizers import Tokenizer as Engine
+
+        known, engine = self._engine, Engine(self._engine.model)
+        if known.normalizer is not None:
+            engine.normalizer = known.normalizer
+        engine.pre_tokenizer = known.pre_tokenizer
+        added = (token for _, token in sorted(known.get_added_tokens_decoder().items()))
+        for special, tokens in groupby(added, lambda token: bool(token.special)):
+            (engine.add_special_tokens if special else engine.add_tokens)(list(tokens))
         return engine
 
 

@@ -193,6 +193,26 @@ def test_special_tokens_in_text_are_text(tmp_path: Path) -> None:
     assert Peer.from_file(str(tmp_path / "tokenizer.json")).encode("<|endoftext|>").ids == [SIZE]
 
 
+def test_special_tokens_in_text_are_found_when_asked_for(tmp_path: Path) -> None:
+    document = published(
+        normalizer={"type": "NFC"},
+        added_tokens=[
+            added(0, "<|endoftext|>", special=True),
+            added(300, "<tool>"),
+            added(301, "<|end|>", special=True, rstrip=True),
+            added(302, "<|e\u0301|>", special=True, lstrip=True, normalized=True),
+        ],
+    )
+    tok, peer = opened(tmp_path, document), Peer.from_str(json.dumps(document))
+    text = "the <|end|> <|endoftext|>\n<|e\u0301|><tool><|end|><|end|>the  e\u0301 <|end <|é|>"
+    as_text = tok.encode(text)
+    assert tok.encode(text, special=True) == peer.encode(text, add_special_tokens=False).ids
+    assert {0, 300, 301, 302} <= set(tok.encode(text, special=True))
+    assert as_text == tok.encode(text) == tok.encode(text, special=False)  # the one engine leaves the other
+    assert not {0, 301, 302} & set(as_text)
+    assert tokenizers.char(text).encode(text, special=True) == tokenizers.char(text).encode(text)
+
+
 @pytest.mark.parametrize("pattern", patterns.NAMES, ids=patterns.NAMES.get)
 def test_hugging_face_reads_the_file_the_same(pattern: str, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"

@@ -27,6 +27,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and value == value
 
 
+def is_token_ids(value: Any) -> bool:
+    """Whether a value is the id of a token, a list of them, or None."""
+    ids = value if isinstance(value, list | tuple) else [0 if value is None else value]
+    return all(is_whole(id) and 0 <= id <= LARGEST for id in ids)
+
+
 def require_sizes(config: Any, *names: str, most: int = LARGEST) -> None:
     """Refuse a field that is not a whole number from 1 to `most`."""
     for name in names:

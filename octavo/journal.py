@@ -141,7 +141,15 @@ class Journal:
 def write(path: Path, model: Model, extras: Mapping[str, str] | None = None) -> None:
     """Write a new model folder with further files."""
     description = models.describe(model.model_type, model.config)
-    folder.write(path, description, model.params, model.tokenizer, extras or {})
+    folder.write(
+        path,
+        description,
+        model.params,
+        model.tokenizer,
+        extras or {},
+        chat_template=model.chat_template,
+        generation_config=model.generation_config,
+    )
 
 
 def replace_folder(path: Path, model: Model) -> None:

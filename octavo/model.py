@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,18 @@ class Model:
         NumPy or JAX arrays under the architecture's names; matrices are (out, in).
     tokenizer : Tokenizer or None
         Without one the model takes and gives ids only.
+    chat_template : str or None
+        How a conversation is written for the model, in Jinja, where the files it comes from say so.
+    generation_config : mapping or None
+        What `generation_config.json` says, as it stands there.
     """
 
     model_type: str
     config: Any
     params: dict[str, Array]
     tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+    generation_config: Mapping[str, Any] | None = None
 
     @property
     def architecture(self) -> ModuleType:
@@ -56,6 +63,15 @@ class Model:
     def longest(self) -> int | None:
         """How many tokens the model can read at all; None: as many as there is memory for."""
         return getattr(self.config, "longest", None)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a text: of the generation config, else the config, else the tokenizer."""
+        of_config = getattr(self.config, "eos_token_id", None)
+        of_tokenizer = self.tokenizer.end_of_text if self.tokenizer is not None else None
+        told = ((self.generation_config or {}).get("eos_token_id"), of_config, of_tokenizer)
+        ids = next((ids for ids in told if ids is not None), ())
+        return tuple(ids) if isinstance(ids, list | tuple) else (ids,)
 
     def text_tokenizer(self) -> Tokenizer:
         """The tokenizer, or an error that says how to bring one."""

@@ -89,7 +89,7 @@ def load(
     if model_type not in (None, found):
         raise OctavoError(f"{source} holds a model of type {found}, not {model_type}")
     require_params(models.architecture(found).shapes(settings), params, str(source))
-    model = Model(found, settings, params, _tokenizer(tokenizer, source))
+    model = Model(found, settings, params, _tokenizer(tokenizer, source), **_companions(source))
     _check_vocabulary(model)
     return model
 
@@ -143,6 +143,16 @@ def _tokenizer(given: str | Path | Tokenizer | None, source: Path) -> Tokenizer 
     return tokenizers.open(given) if isinstance(given, str | Path) else given
 
 
+def _companions(source: Path) -> dict[str, Any]:
+    """What a folder says on writing with the model, beside the model itself."""
+    if not source.is_dir():
+        return {}
+    return {
+        "chat_template": folder.read_chat_template(source),
+        "generation_config": folder.read_generation_config(source),
+    }
+
+
 def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
 
@@ -179,4 +189,11 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     with np.errstate(over="ignore"):  # what is too large for the dtype is refused as infinite
         params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
     require_params(model.architecture.shapes(model.config), params, "what is to be saved")
-    folder.write(Path(path), models.describe(model.model_type, model.config), params, model.tokenizer)
+    folder.write(
+        Path(path),
+        models.describe(model.model_type, model.config),
+        params,
+        model.tokenizer,
+        chat_template=model.chat_template,
+        generation_config=model.generation_config,
+    )

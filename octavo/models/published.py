@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from octavo.checks import LARGEST, is_number, is_whole, printable
+from octavo.checks import is_number, is_token_ids, printable
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
@@ -131,8 +131,7 @@ def require_token_ids(config: Any, *names: str) -> None:
     """Refuse a field that is no id, no list of ids and not None; lists become tuples."""
     for name in names:
         value = getattr(config, name)
-        ids = value if isinstance(value, list | tuple) else [0 if value is None else value]
-        if not all(is_whole(id) and 0 <= id <= LARGEST for id in ids):
+        if not is_token_ids(value):
             raise OctavoError(
                 f"{name} must be the id of a token or a list of them, not {reprlib.repr(value)}"
             )

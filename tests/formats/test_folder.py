@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 import octavo
 from octavo import OctavoError
 from octavo.formats import folder
+from octavo.tokenizers import from_ranks
 
 from ..conftest import build
 
@@ -265,3 +267,78 @@ def test_a_folder_has_the_modes_of_the_umask(tmp_path: Path) -> None:
 def test_what_the_config_says_is_not_contradicted(saved: Path) -> None:
     with pytest.raises(OctavoError, match="contradicts"):
         octavo.load(saved, vocab_size=7)
+
+
+# ---------------------------------------------------------------- what stands beside a model
+
+
+def test_a_chat_template_and_a_generation_config_are_read_and_written_back(tmp_path: Path) -> None:
+    template, told = (
+        "{{ messages[0].content }}\r\n",
+        {"eos_token_id": [3, 5], "temperature": 0.6, "new": {"a": 1}},
+    )
+    model = replace(build("llama"), chat_template=template, generation_config=told)
+    octavo.save(model, tmp_path / "model")
+    assert (tmp_path / "model/chat_template.jinja").read_bytes() == template.encode()
+    wrapper = json.loads((tmp_path / "model/tokenizer_config.json").read_text())
+    assert wrapper["chat_template"] == template
+    assert json.loads((tmp_path / "model/generation_config.json").read_text()) == told
+    again = octavo.load(tmp_path / "model")
+    assert (again.chat_template, again.generation_config) == (template, told)
+    assert again.ends == (3, 5)
+    (tmp_path / "model/chat_template.jinja").unlink()
+    assert octavo.load(tmp_path / "model").chat_template == template
+
+
+def test_a_family_of_octavo_s_own_keeps_them_too(tmp_path: Path) -> None:
+    octavo.save(replace(build("folio"), chat_template="a", generation_config={}), tmp_path / "model")
+    again = octavo.load(tmp_path / "model")
+    assert (again.chat_template, again.generation_config, again.ends) == ("a", {}, ())
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("b", "b"),
+        ([{"name": "tool_use", "template": "c"}, {"name": "default", "template": "d"}], "d"),
+        ([{"name": "tool_use", "template": "c"}], None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_a_chat_template_is_found_as_transformers_4_wrote_it(told: Any, expected: Any, saved: Path) -> None:
+    (saved / "tokenizer_config.json").write_text(json.dumps({"chat_template": told}))
+    assert octavo.load(saved).chat_template == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("tokenizer_config.json", b"{", "not readable as JSON"),
+        ("tokenizer_config.json", b'{"chat_template": 3}', "chat_template is text, not 3"),
+        ("tokenizer_config.json", b'{"chat_template": [{"name": "default"}]}', None),
+        ("tokenizer_config.json", b" " * (2**24 + 1), "larger than any tokenizer_config.json"),
+        ("chat_template.jinja", b"\xff", "not UTF-8"),
+        ("generation_config.json", b"[]", "holds no JSON object"),
+        ("generation_config.json", b'{"eos_token_id": "</s>"}', "eos_token_id must be the id of a token"),
+        ("generation_config.json", b'{"eos_token_id": [-1]}', "eos_token_id must be the id of a token"),
+    ],
+)
+def test_damaged_companions_are_refused(name: str, content: bytes, named: str | None, saved: Path) -> None:
+    (saved / name).write_bytes(content)
+    if named is None:
+        assert octavo.load(saved).chat_template is None
+        return
+    message = refusal(saved)
+    assert named in message
+    assert name in message
+
+
+def test_a_text_ends_where_its_files_say_so() -> None:
+    model = build("llama", eos_token_id=4)
+    assert model.ends == (4,)
+    assert replace(model, generation_config={"eos_token_id": [1, 2]}).ends == (1, 2)
+    assert replace(model, generation_config={"eos_token_id": None}).ends == (4,)
+    byte = from_ranks({bytes([i]): i for i in range(256)}, special_tokens={"<|endoftext|>": 256})
+    assert build("folio", vocab_size=257, tokenizer=byte).ends == (256,)
+    assert build("folio").ends == ()

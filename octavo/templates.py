@@ -9,6 +9,7 @@ refuses more than 512 MiB. Not here: tools and documents, which templates are to
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,9 @@ Message: TypeAlias = Mapping[str, str]
 """Who speaks and what: ``{"role": "user", "content": "..."}``."""
 
 PROGRAM = Path(__file__).with_name("template_process.py")
-PATIENCE = 30  # seconds until a process that gets no processor time is given up
+# Seconds until the other process is given up. Elsewhere it ends itself after so much work: a clock would
+# also count what a busy machine does for others.
+PATIENCE = 10.0 if os.name == "nt" else 600.0
 LARGEST = 2**20  # characters of a template; the longest published ones have some 20,000
 
 

@@ -120,7 +120,10 @@ def spelled(tokenizer: Tokenizer, id: int) -> str:
 
 def specials(tokenizer: Tokenizer, text: str) -> list[str]:
     """The special tokens that a text spells, the longest first."""
-    found, plain = tokenizer.encode(text, special=True), tokenizer.encode(text)
+    try:
+        found, plain = tokenizer.encode(text, special=True), tokenizer.encode(text)
+    except OctavoError:  # letters that a tokenizer of characters does not know, in a text it may never read
+        return []
     if found == plain:
         return []
     texts = {spelled(tokenizer, id) for id in set(found) if is_special(tokenizer, id)}
@@ -135,8 +138,9 @@ def is_special(tokenizer: Tokenizer, id: int) -> bool:
 
 def first_special(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """The token that a text begins with, white space aside, if it is a special one."""
-    ids = tokenizer.encode(text.lstrip(), special=True)
-    return tuple(id for id in ids[:1] if is_special(tokenizer, id))
+    text = text.lstrip()
+    begins = (token for token in specials(tokenizer, text) if text.startswith(token))
+    return tuple(tokenizer.encode(next(begins, ""), special=True)[:1])
 
 
 def masked(tokenizer: Tokenizer, text: str, masks: Masks) -> str:

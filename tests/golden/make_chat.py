@@ -1,7 +1,7 @@
 """Make chat.json: conversations as transformers renders and encodes them with the templates in `templates`.
 
-Run from the repository root: ``python tests/golden/make_chat.py SmolLM2-135M-Instruct.Q4_1.gguf`` (transformers
-5, tokenizers, gguf). Nothing here imports octavo. The templates are in the style of published ones, in our
+Run from the repository root: ``python tests/golden/make_chat.py SmolLM2-135M-Instruct.Q4_1.gguf``
+(transformers 5, tokenizers, gguf). Nothing here imports octavo. The templates are in the style of published ones, in our
 words; in place of `smollm2.jinja` the template in the GGUF file is rendered, which ours must agree with.
 """
 
@@ -14,7 +14,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 HERE = Path(__file__).parent
-SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+SPECIAL = [
+    "<s>",
+    "</s>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+]
 SPECIAL += ["<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]"]
 
 USER, SYSTEM = {"role": "user", "content": " Who? \n"}, {"role": "system", "content": "Be brief: é🙂."}

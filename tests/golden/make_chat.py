@@ -1,8 +1,9 @@
 """Make chat.json: conversations as transformers renders and encodes them with the templates in `templates`.
 
 Run from the repository root: ``python tests/golden/make_chat.py SmolLM2-135M-Instruct.Q4_1.gguf``
-(transformers 5, tokenizers, gguf). Nothing here imports octavo. The templates are in the style of published ones, in our
-words; in place of `smollm2.jinja` the template in the GGUF file is rendered, which ours must agree with.
+(transformers 5, tokenizers, gguf). Nothing here imports octavo. The templates are in the style of published
+ones, in our words; in place of `smollm2.jinja` the template in the GGUF file is rendered, which ours must
+agree with.
 """
 
 import json

@@ -98,9 +98,10 @@ def _read(data: Array, options: dict[str, Any]) -> tuple[str, llama.Config, dict
 def _sizes(numbers: tuple[int, ...], tied: bool | None) -> tuple[dict[str, int], bool]:
     """The fields of the config; in the first layout a vocabulary below 0 says that the head is not tied."""
     width, inner, layers, heads, groups, vocabulary, context = numbers
-    tied = vocabulary > 0 if tied is None else tied
+    if tied is None:
+        tied, vocabulary = vocabulary > 0, abs(vocabulary)
     sizes = {
-        "vocab_size": abs(vocabulary),
+        "vocab_size": vocabulary,
         "hidden_size": width,
         "intermediate_size": inner,
         "num_hidden_layers": layers,

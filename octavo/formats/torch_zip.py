@@ -131,7 +131,12 @@ class Archive:
         """The numbers of a tensor; bfloat16 is widened."""
         storage = tensor.storage
         dtype = np.dtype("<u2" if storage.dtype == "bfloat16" else storage.dtype)
-        content = self.member(f"data/{storage.key}", storage.size * dtype.itemsize)
+        need = storage.size * dtype.itemsize
+        content = self.member(f"data/{storage.key}", need)
+        if len(content) < need:
+            raise OctavoError(
+                f"data/{printable(storage.key)} has {len(content):,} bytes, fewer than {need:,}"
+            )
         flat: Array = np.frombuffer(content, dtype)
         _require_within(tensor, len(flat))
         flat = flat[tensor.offset :]

@@ -57,7 +57,7 @@ HEADER = struct.Struct("<7i")
         ("float32", 16, 2000, "num_hidden_layers 2000"),
         ("float32", 20, 3, "do not go together"),
         ("float32", 24, 3, "do not go together"),
-        ("float32", 28, -11, "bytes where its header asks"),
+        ("float32", 28, -11, "vocab_size -11"),
         ("float32", 28, 0, "vocab_size 0"),
         ("int8", 37, 0, "bytes where its header asks"),
         ("int8", 37, -8, "groups of -8"),

@@ -110,8 +110,8 @@ def replaced(old: bytes, new: bytes, name: str = "compiled/data.pkl") -> Callabl
         (lambda m: m.update({"compiled/byteorder": b"big"}), "not little-endian"),
         (lambda m: m.update({"other/data.pkl": b""}), "not laid out"),
         (lambda m: m.pop("compiled/data/0"), "lacks data/0"),
-        (lambda m: m.update({"compiled/data/0": b"\0" * 8}), "past the 2 numbers"),
-        (lambda m: m.update({"compiled/data/0": b"\0" * 9}), "buffer size"),
+        (lambda m: m.update({"compiled/data/0": b"\0" * 8}), "has 8 bytes, fewer than 352"),
+        (lambda m: m.update({"compiled/data/0": b"\0" * 9}), "has 9 bytes, fewer than"),
         (lambda m: m.update({"compiled/data/0": b"\0" * 4000}), "more than 352"),
         (lambda m: m.update({"compiled/data/0": b"\xff" * 352}), "NaN or infinite"),
         (replaced(b"ctorch\nFloatStorage", b"ctorch\nIntStorage"), "int32, not floating-point"),
@@ -119,7 +119,7 @@ def replaced(old: bytes, new: bytes, name: str = "compiled/data.pkl") -> Callabl
         (replaced(b"ctorch._utils\n_rebuild_tensor_v2", b"cnumpy\n_rebuild_tensor_v2"), "numpy _rebuild"),
         (replaced(b"wpe.weight", b"wpx.weight"), "is missing"),
         (replaced(b"block_size", b"block_sizf"), "lack block_size"),
-        (replaced(b"n_layerq", b"n_layerr"), "lack n_layer"),
+        (replaced(b"n_layer", b"n_layes"), "lack n_layer"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(change: Any, named: str, tmp_path: Path) -> None:

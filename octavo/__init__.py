@@ -5,11 +5,12 @@ r"""Octavo: language models in a handy format.
     model = octavo.load("bard")
     print(octavo.generate(model, "ANTONIO:\nDo you not hear me speak?", seed=1))
 
-The verbs are `load`, `save`, `generate`, `stream`, `tokens`, `score` and `train`; what they work on is a
-`Model`. Everything they refuse, they refuse with an `OctavoError`.
+The verbs are `load`, `save`, `generate`, `stream`, `chat`, `tokens`, `score` and `train`; what they work
+on is a `Model`. Everything they refuse, they refuse with an `OctavoError`.
 """
 
 from octavo import tokenizers
+from octavo.chat import chat
 from octavo.errors import OctavoError
 from octavo.generate import Token, generate, stream, tokens
 from octavo.model import Model
@@ -25,6 +26,7 @@ __all__ = [
     "Token",
     "__version__",
     "bundled",
+    "chat",
     "generate",
     "load",
     "save",

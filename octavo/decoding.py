@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, TypedDict
 
@@ -41,6 +42,42 @@ class Token(NamedTuple):
     logprob: float  # natural logarithm of its probability under the model, before any sampling option
 
 
+@dataclass
+class Memory:
+    """What a model has read, for a text that goes on later: its ids, and the state after the last of them.
+
+    A step spends the state and may be interrupted half-way, so it is only here between two of them.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    state: Any = None
+
+    def keep(self, ids: list[int], state: Any) -> None:
+        """Remember a state after a step."""
+        self.ids, self.state = ids, state
+
+    def take(self) -> tuple[list[int], Any]:
+        """What is here, which nobody else gets."""
+        ids, state = self.ids, self.state
+        self.ids, self.state = [], None
+        return ids, state
+
+    def shared(self, prompt: list[int]) -> tuple[int, Any]:
+        """Take a state, and how many ids of the prompt it is after.
+
+        Of a cache, what stands before the first difference is of use; a recurrent state is that of one text
+        alone. At least one id of the prompt is left to read: what follows the last one is asked for.
+        """
+        ids, state = self.take()
+        pairs = enumerate(zip(ids, prompt[:-1], strict=False))
+        same = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(prompt) - 1))
+        if same == len(ids) or state is None:
+            return same, state
+        if not isinstance(state, nn.Cache) or state.recent:
+            return 0, None
+        return same, state._replace(position=0 * state.position + same)
+
+
 class SamplingOptions(TypedDict, total=False):
     """The keyword arguments that `octavo.sample.Sampling` describes."""
 
@@ -66,6 +103,7 @@ def tokens(
     logit_bias: Mapping[int, float] | None = None,
     seed: int | None = None,
     stop: Collection[int] = (),
+    memory: Memory | None = None,
 ) -> Iterator[Token]:
     """Continue a sequence of ids, one token at a time.
 
@@ -81,6 +119,9 @@ def tokens(
         The sampling options, as `octavo.sample.Sampling` describes them.
     stop : collection of int
         Tokens that end the text; the one that does is not yielded.
+    memory : Memory, optional
+        What was read before: of the prompt only the rest is. It takes in what is read now, and goes to
+        the next call.
 
     Yields
     ------
@@ -125,19 +166,22 @@ def tokens(
     if model.longest is not None:
         nn.require_positions(len(prompt) + max(limit - 1, 0), model.longest)
     _check_memory(model, len(prompt))
-    return _draw(model, prompt, limit, frozenset(stop), sampling)
+    return _draw(model, prompt, limit, frozenset(stop), sampling, memory or Memory())
 
 
 def _draw(
-    model: Model, prompt: nn.Array, limit: int, stop: frozenset[int], sampling: Sampling
+    model: Model, prompt: nn.Array, limit: int, stop: frozenset[int], sampling: Sampling, memory: Memory
 ) -> Iterator[Token]:
     rng = np.random.default_rng(sampling.seed)
     logits = prompt
     pick: Pick = sampling.pick
     equations = model.architecture is recurrent and nn.namespace(*model.params.values()) is np
+    ids, room = prompt.tolist(), len(prompt) + min(limit, FIRST_ROOM)
+    read, state = memory.shared(ids)
     try:
-        step, state = _stepper(model, len(prompt) + min(limit, FIRST_ROOM))
-        for start, end in _chunks(len(prompt)):
+        step = _stepper(model)
+        state = with_room(state, room) if read else model.init_state(1, max(room, model.context or 0))
+        for start, end in _chunks(len(prompt), read):
             logits, state = step(prompt[None, start:end], state)
     except MemoryError as error:
         raise OctavoError(f"a prompt of {len(prompt):,} tokens does not fit into memory ({error})") from None
@@ -146,6 +190,7 @@ def _draw(
     seen[prompt] = True
     if model.context is not None and length > model.context:
         _warn(model.context)
+    memory.keep(ids, state)
     for drawn in range(limit):
         if equations and ("octavo.twins" in sys.modules or next(WRITTEN) > TWINS_PAY):
             equations = False
@@ -164,12 +209,15 @@ def _draw(
             _warn(model.context)
         length += 1
         if drawn + 1 < limit:
+            if memory.take()[1] is not state:
+                raise OctavoError("another text took this one's memory; end one before the next begins")
             logits, state = step(np.array([[token]]), with_room(state, length))
+            ids.append(token)
+            memory.keep(ids, state)
 
 
-def _chunks(length: int) -> Iterator[tuple[int, int]]:
+def _chunks(length: int, start: int = 0) -> Iterator[tuple[int, int]]:
     """Where a prompt is cut: the attention scores of a chunk are bounded, however far it looks back."""
-    start = 0
     while start < length:
         end = min(start + max(min(PROMPT_CHUNK, PROMPT_SCORES // (start + PROMPT_CHUNK)), 1), length)
         yield start, end
@@ -184,16 +232,15 @@ def _warn(context: int) -> None:
     )
 
 
-def _stepper(model: Model, length: int) -> tuple[Step, Any]:
-    """``step(tokens, state) -> (logits, state)`` of the architecture, and a first state."""
+def _stepper(model: Model) -> Step:
+    """``step(tokens, state) -> (logits, state)`` of the architecture."""
     forward, config, p = model.architecture.forward, model.config, nn.View(model.params)
-    state = model.init_state(1, max(length, model.context or 0))
     if nn.namespace(*model.params.values()) is np:
-        return lambda tokens, state: forward(p, config, tokens, state), state
+        return lambda tokens, state: forward(p, config, tokens, state)
     import jax
 
     compiled = jax.jit(lambda params, tokens, state: forward(params, config, tokens, state), donate_argnums=2)
-    return lambda tokens, state: compiled(model.params, tokens, state), state
+    return lambda tokens, state: compiled(model.params, tokens, state)
 
 
 def _twins(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[Step, Pick]:

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from typing import Literal, NamedTuple, Unpack
 
-from octavo.decoding import SamplingOptions, Token, tokens
+from octavo.decoding import Memory, SamplingOptions, Token, tokens
 from octavo.errors import OctavoError
 from octavo.model import Model
 
-__all__ = ["Piece", "Token", "generate", "pieces", "stream", "tokens"]
+__all__ = ["Piece", "Token", "continued", "generate", "pieces", "stream", "tokens"]
 
 RECURRENT_LIMIT = 500  # tokens a model without a context writes when nobody says how many
 
@@ -40,15 +40,29 @@ def pieces(
 
     The last piece, and only it, has a `finish_reason`: "stop" or "length".
     """
+    if not prompt:
+        raise OctavoError("the prompt is empty; give at least one character to continue from")
+    tokenizer = model.text_tokenizer()
+    ids = [*tokenizer.begins_with, *tokenizer.encode(prompt)]
+    return continued(model, ids, limit=limit, stop=stop, **options)
+
+
+def continued(
+    model: Model,
+    ids: Sequence[int],
+    *,
+    limit: int | None = None,
+    stop: Sequence[str | int] = (),
+    memory: Memory | None = None,
+    **options: Unpack[SamplingOptions],
+) -> Iterator[Piece]:
+    """Like `pieces`, from the ids of a prompt, and with what was read before (see `tokens`)."""
     tokenizer = model.text_tokenizer()
     stop = [stop] if isinstance(stop, str) else stop
     if not isinstance(stop, Collection):
         raise OctavoError(f"stop is a collection of strings and token ids, not {stop!r}")
-    if not prompt:
-        raise OctavoError("the prompt is empty; give at least one character to continue from")
     if any(text == "" for text in stop):
         raise OctavoError("a stop string has at least one character")
-    ids = [*tokenizer.begins_with, *tokenizer.encode(prompt)]
     if limit is None:
         limit = max(model.context - len(ids), 32) if model.context else RECURRENT_LIMIT
         if model.longest is not None:
@@ -56,7 +70,7 @@ def pieces(
     if unread := range(tokenizer.vocab_size, model.vocab_size):  # ids that no text has are never drawn
         options["logit_bias"] = {**(options.get("logit_bias") or {}), **dict.fromkeys(unread, -math.inf)}
     ends = [*(s for s in stop if not isinstance(s, str)), *model.ends]
-    drawn = tokens(model, ids, limit=limit, stop=ends, **options)
+    drawn = tokens(model, ids, limit=limit, stop=ends, memory=memory, **options)
     return _decode(drawn, limit, model, [s for s in stop if isinstance(s, str)])
 
 

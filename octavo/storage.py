@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from octavo import hub, models
 from octavo.checks import require_params
 from octavo.errors import OctavoError
-from octavo.formats import companions, folder, gguf, gguf_write, keras, npz
+from octavo.formats import companions, folder, gguf, gguf_write, keras, llama2c, nanogpt, npz, torch_zip
 from octavo.model import Model
 from octavo.tokenizers.chars import Char
 
@@ -49,9 +49,9 @@ def load(
         The name of a model that ships with the package, ``hub:owner/name`` (or ``hub:owner/name@revision``)
         for one on the Hugging Face hub, a folder that `save` wrote or that was published in Hugging Face's
         layout (of a family among `octavo.models.ARCHITECTURES`), a GGUF file of such a model, a Keras model
-        (`.json` architecture, `.keras`, whole-model `.h5`), or an `.npz` archive of the types `plain`
-        and `prenorm`. What a file is, its content says. A folder that has the name of a shipped
-        model is reached as ``./name``.
+        (`.json` architecture, `.keras`, whole-model `.h5`), an `.npz` archive of the types `plain` and
+        `prenorm`, nanoGPT's `ckpt.pt` or llama2.c's `.bin`. What a file is, its content says. A folder that
+        has the name of a shipped model is reached as ``./name``.
     weights : str or Path, optional
         The weights of a Keras architecture (`.h5`, `.weights.h5`).
     tokenizer : Tokenizer, str or Path, optional
@@ -138,11 +138,15 @@ def _reader(source: Path) -> Any:
         return gguf.read
     if keras.recognise(source):
         return keras.read
+    if torch_zip.recognise(source):
+        return nanogpt.read
     if zipfile.is_zipfile(source):
         return npz.read
+    if llama2c.recognise(source):
+        return llama2c.read
     raise OctavoError(
         f"{source} is no model that octavo reads: expected a model folder, a GGUF file, a Keras file (.json, "
-        ".keras, .h5) or an .npz archive; it may be damaged"
+        ".keras, .h5), an .npz archive, nanoGPT's ckpt.pt or llama2.c's .bin; it may be damaged"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from octavo.cli import convert, generate, models, plot, score, show, tokenize, train
+from octavo.cli import chat, convert, generate, models, plot, score, show, tokenize, train
 from octavo.cli.shell import Program
 from octavo.version import __version__
 
@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (generate, score, train, tokenize, show, models, convert):
+for module in (generate, chat, score, train, tokenize, show, models, convert):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EPILOG)(module.run)
 app.add_typer(plot.app, name="plot")
 

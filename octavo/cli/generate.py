@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from octavo.cli import loading
+from octavo.cli import loading, sampling
 from octavo.cli.printing import emit, paint
-from octavo.errors import OctavoError
 from octavo.generate import Piece, Token, pieces
 
 EPILOG = """[bold]Examples[/bold]
@@ -25,8 +24,6 @@ octavo generate --model christie-gru "poirot " --stop "." --json
 echo "To be" | octavo generate --model my-model
 
 octavo generate -m w.npz --tokenizer bpe.pkl --set n_heads=8 "Hark" """
-
-SAMPLING = "Sampling"
 
 
 @dataclass
@@ -79,40 +76,13 @@ def run(
         bool,
         typer.Option("--json", help="Print one JSON object at the end. Its speed leaves out the prompt."),
     ] = False,
-    temperature: Annotated[
-        float, typer.Option(help="Divides the logits; 0 takes the likeliest token.", rich_help_panel=SAMPLING)
-    ] = 1.0,
-    top_k: Annotated[
-        int | None,
-        typer.Option(help="Draw from the K likeliest tokens.", metavar="K", rich_help_panel=SAMPLING),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Draw from the fewest tokens of total probability P.", metavar="P", rich_help_panel=SAMPLING
-        ),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Drop tokens below P times the likeliest one.", metavar="P", rich_help_panel=SAMPLING
-        ),
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None,
-        typer.Option(help="Above 1: less of what was written.", metavar="X", rich_help_panel=SAMPLING),
-    ] = None,
-    logit_bias: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Add to a token's logit; -inf bans it. Repeatable.",
-            metavar="ID=VALUE",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed, the same text.", metavar="N", rich_help_panel=SAMPLING)
-    ] = None,
+    temperature: sampling.TemperatureOption = 1.0,
+    top_k: sampling.TopKOption = None,
+    top_p: sampling.TopPOption = None,
+    min_p: sampling.MinPOption = None,
+    repetition_penalty: sampling.PenaltyOption = None,
+    logit_bias: sampling.BiasOption = None,
+    seed: sampling.SeedOption = None,
     model: loading.ModelOption = "bard",
     weights: loading.WeightsOption = None,
     tokenizer: loading.TokenizerOption = None,
@@ -131,7 +101,7 @@ def run(
         top_p=top_p,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
-        logit_bias=biases(logit_bias),
+        logit_bias=sampling.biases(logit_bias),
         seed=seed,
     )
     written = Continuation()
@@ -180,17 +150,3 @@ def description(prompt: str, written: Continuation) -> dict[str, Any]:
         "tokens_per_second": written.tokens_per_second,
         "finish_reason": written.finish_reason,
     }
-
-
-def biases(items: list[str] | None) -> dict[int, float] | None:
-    """The mapping that ``ID=VALUE`` items spell."""
-    found = {}
-    for item in items or ():
-        token, _, bias = item.partition("=")
-        try:
-            found[int(token)] = float(bias)
-        except ValueError:
-            raise OctavoError(
-                f"--logit-bias takes ID=VALUE, a token's id and a number, not {item!r}"
-            ) from None
-    return found or None

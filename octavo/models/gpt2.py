@@ -2,7 +2,7 @@
 
     x = E[tokens] + P[positions]
     x = x + attention(norm(x));  x = x + mlp(norm(x))     (per layer; LayerNorm with gain and bias)
-    mlp(x) = W_2 gelu(W_1 x + b_1) + b_2                  (GELU by its tanh approximation; biases everywhere)
+    mlp(x) = W_2 gelu(W_1 x + b_1) + b_2                  (GELU, published by its tanh approximation; biases)
     logits = E norm(x)                                    (tied to the embedding)
 
 Names are those of the first published checkpoint. Its files hold matrices (in, out), and today's put
@@ -12,10 +12,12 @@ ends where the learned positions do.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from octavo import nn
+from octavo.activations import gelu
 from octavo.checks import DEEPEST, require_positive, require_sizes, require_token_ids
 from octavo.errors import OctavoError
 from octavo.models import published
@@ -28,12 +30,12 @@ FIXED = ()
 BUFFERS = (".attn.bias", ".attn.masked_bias")
 PUBLISHED = {
     "architectures": ["GPT2LMHeadModel"],
-    "activation_function": "gelu_new",
     "add_cross_attention": False,
     "scale_attn_by_inverse_layer_idx": False,
     "scale_attn_weights": True,
     "tie_word_embeddings": True,
 }
+GELU = {"gelu_new": nn.gelu_tanh, "gelu": gelu}
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # (in, out) in files
 
 
@@ -47,6 +49,7 @@ class Config:
     n_layer: int = 4
     n_head: int = 4
     n_inner: int | None = None  # 4 n_embd unless said
+    activation_function: str = "gelu_new"  # its tanh approximation; "gelu" is GELU itself
     layer_norm_epsilon: float = 1e-5
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
@@ -56,6 +59,14 @@ class Config:
         require_sizes(self, "n_layer", most=DEEPEST)
         require_positive(self, "layer_norm_epsilon")
         require_token_ids(self, "bos_token_id", "eos_token_id")
+        known = isinstance(self.activation_function, str)
+        name = published.SAME.get(self.activation_function, self.activation_function) if known else None
+        if name not in GELU:
+            found = reprlib.repr(self.activation_function)
+            raise OctavoError(
+                f"activation_function {found} is not supported, only {', '.join(map(repr, GELU))}"
+            )
+        object.__setattr__(self, "activation_function", name)
         if self.n_embd % self.n_head:
             raise OctavoError(f"n_embd {self.n_embd} must be a multiple of n_head ({self.n_head})")
         if self.n_inner is None:
@@ -115,7 +126,7 @@ def forward(
         past = (state.keys[i], state.values[i]) if state else (None, None)
         h, k, v = attention(block.at("attn."), c, norm(block.at("ln_1."), c, x), positions, past)
         x = x + block.tap("attention", h)
-        x = x + block.tap("mlp", mlp(block.at("mlp."), norm(block.at("ln_2."), c, x)))
+        x = x + block.tap("mlp", mlp(block.at("mlp."), c, norm(block.at("ln_2."), c, x)))
         keys.append(k)
         values.append(v)
     logits = nn.linear(norm(p.at("ln_f."), c, x), p["wte.weight"])  # [B, T, V]
@@ -137,9 +148,9 @@ def attention(
     return p.linear("c_proj", nn.attention(q, k, v, positions, p.tap)), k, v
 
 
-def mlp(p: nn.View, x: Array) -> Array:
+def mlp(p: nn.View, c: Config, x: Array) -> Array:
     """``W_2 gelu(W_1 x + b_1) + b_2``."""
-    return p.linear("c_proj", p.tap("hidden", nn.gelu_tanh(p.linear("c_fc", x))))
+    return p.linear("c_proj", p.tap("hidden", GELU[c.activation_function](p.linear("c_fc", x))))
 
 
 def from_published(params: dict[str, Array], c: Config) -> dict[str, Array]:

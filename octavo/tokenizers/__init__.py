@@ -63,8 +63,8 @@ def open(path: str | os.PathLike[str]) -> Tokenizer:
     Parameters
     ----------
     path : path
-        A ``tokenizer.json``, a folder that holds one, or a pickled ``tiktoken.Encoding``
-        (which is read without unpickling it). Content tells them apart, not the name.
+        A ``tokenizer.json``, a folder that holds one, a pickled ``tiktoken.Encoding``, or nanoGPT's
+        ``meta.pkl`` (which are read without unpickling). Content tells them apart, not the name.
 
     Returns
     -------
@@ -94,9 +94,11 @@ def open(path: str | os.PathLike[str]) -> Tokenizer:
 def _read(data: bytes) -> Tokenizer:
     if not data:
         raise OctavoError("the file is empty; expected a tokenizer.json or a pickled tiktoken.Encoding")
-    # A pickle begins with its protocol or, in protocols 0 and 1, with a global or a mark.
-    if data[:1] in (b"\x80", b"c", b"("):
+    # A pickle begins with its protocol or, in protocols 0 and 1, with a global, a mark or an empty table.
+    if data[:1] in (b"\x80", b"c", b"(", b"}"):
         state = tiktoken_pickle.read(data)
+        if "stoi" in state:
+            return chars.Char(tiktoken_pickle.alphabet(state))
         return from_ranks(state["mergeable_ranks"], state["pat_str"], state["special_tokens"])
     document = files.parse(data)
     if chars.is_char(document):

@@ -1,52 +1,39 @@
-"""Reading a pickled ``tiktoken.Encoding`` without running it.
+"""Reading a pickled ``tiktoken.Encoding``, or nanoGPT's table of characters, without running it.
 
-A pickle is a program that may call anything. This is an interpreter of the few instructions
-that pickling this one class produces, in protocols 0 to 5: the class itself becomes a mark,
-its state a plain dictionary, and any other instruction or name is refused by name. The
-standard library's `pickletools` decodes the instructions; nothing is imported or called.
+The pickle is interpreted by `octavo.formats.pickles`: the class itself becomes a mark, its state a plain
+dictionary, and any other name is refused.
 """
 
 from __future__ import annotations
 
-import pickletools
-import warnings
-from enum import Enum, auto
 from typing import Any
 
 from octavo.errors import OctavoError
+from octavo.formats import pickles
 
 FIELDS = {"name", "pat_str", "mergeable_ranks", "special_tokens"}
 
 
-class _Name(Enum):
-    """What such a pickle mentions: the class, and what protocols 0 to 2 need to make it and its bytes."""
-
-    ENCODING = auto()
-    RECONSTRUCT = auto()
-    OBJECT = auto()
-    BYTES = auto()
-    ENCODE = auto()
-
-
-_GLOBALS = {
-    "tiktoken.core Encoding": _Name.ENCODING,
-    "copyreg _reconstructor": _Name.RECONSTRUCT,
-    "copy_reg _reconstructor": _Name.RECONSTRUCT,
-    "builtins object": _Name.OBJECT,
-    "__builtin__ object": _Name.OBJECT,
-    "builtins bytes": _Name.BYTES,
-    "__builtin__ bytes": _Name.BYTES,
-    "_codecs encode": _Name.ENCODE,
-}
+def _made(name: str, arguments: tuple[Any, ...]) -> Any:
+    """What the two calls that make an encoding return."""
+    if (name, arguments) == ("encoding", ()) or (
+        name == "reconstructor" and arguments == (pickles.Name("encoding"), pickles.Name("object"), None)
+    ):
+        return pickles.Made("encoding")
+    return NotImplemented
 
 
-class _Encoding:
-    """The object under construction."""
-
-    state: object = None
-
-
-_MARK = object()
+GRAMMAR = pickles.Grammar(
+    "a pickled tiktoken.Encoding",
+    {
+        "tiktoken.core Encoding": "encoding",
+        "copyreg _reconstructor": "reconstructor",
+        "copy_reg _reconstructor": "reconstructor",
+        "builtins object": "object",
+        "__builtin__ object": "object",
+    },
+    _made,
+)
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -60,12 +47,13 @@ def read(data: bytes) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name``, ``pat_str``, ``mergeable_ranks`` (bytes to rank), ``special_tokens`` (text to id).
+        ``name``, ``pat_str``, ``mergeable_ranks`` (bytes to rank), ``special_tokens`` (text to id); or
+        nanoGPT's ``stoi`` and ``itos`` (text to id, and back).
 
     Raises
     ------
     OctavoError
-        Anything but a pickled ``tiktoken.Encoding`` that holds its own ranks.
+        Anything but a pickled ``tiktoken.Encoding`` that holds its own ranks, or nanoGPT's table.
 
     Examples
     --------
@@ -75,17 +63,31 @@ def read(data: bytes) -> dict[str, Any]:
     Traceback (most recent call last):
     octavo.errors.OctavoError: the pickle mentions 'builtins print'; only a pickled tiktoken.Encoding is read
     """
-    try:
-        state = _Machine(len(data)).run(data)
-    except OctavoError:
-        raise
-    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
-        # pickletools and the handlers below raise these on damaged input: a stack or memo that
-        # lacks something, a length beyond the end, digits that are none.
+    found = pickles.read(data, GRAMMAR)
+    if isinstance(found, dict) and {"stoi", "itos"} <= found.keys():
+        return found
+    if not isinstance(found, pickles.Made):
         raise OctavoError(
-            f"the pickle is damaged or truncated ({type(error).__name__}: {error!s:.80})"
-        ) from None
-    return _checked(state)
+            f"the pickle holds a {type(found).__name__}; only a pickled tiktoken.Encoding is read"
+        )
+    return _checked(found.state)
+
+
+def alphabet(table: dict[str, Any]) -> str:
+    """The characters of nanoGPT's ``meta.pkl`` in the order of their ids.
+
+    Examples
+    --------
+    >>> alphabet({"stoi": {"a": 0, "b": 1}, "itos": {0: "a", 1: "b"}})
+    'ab'
+    """
+    characters, ids = table["itos"], table["stoi"]
+    if not isinstance(characters, dict) or not isinstance(ids, dict) or len(characters) != len(ids):
+        raise OctavoError("stoi and itos must be tables of the same characters")
+    letters = [str(characters.get(id)) for id in range(len(characters))]
+    if any(len(letter) != 1 or ids.get(letter) != id for id, letter in enumerate(letters)):
+        raise OctavoError("stoi and itos must give the ids 0, 1, 2 ... to single characters, and agree")
+    return "".join(letters)
 
 
 def _checked(state: object) -> dict[str, Any]:
@@ -107,135 +109,3 @@ def _checked(state: object) -> dict[str, Any]:
         ):
             raise OctavoError(f"the encoding's {name} must map {kind.__name__} to integers")
     return state
-
-
-class _Machine:
-    """A stack, a memo, and what each known instruction does to them."""
-
-    def __init__(self, size: int) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.room = size  # how many bytes _codecs.encode may still make: no more than the file has
-
-    def run(self, data: bytes) -> object:
-        """The state of the one object that the program leaves."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickletools, about backslashes in damaged names
-            for instruction, argument, _ in pickletools.genops(data):
-                self.step(instruction.name, argument)
-        (result,) = self.stack
-        if not isinstance(result, _Encoding):
-            raise OctavoError(
-                f"the pickle holds a {type(result).__name__}; only a pickled tiktoken.Encoding is read"
-            )
-        return result.state
-
-    def step(self, name: str, argument: Any) -> None:
-        """Carry out one instruction."""
-        stack = self.stack
-        match name:
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case "NONE":
-                stack.append(None)
-            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1":
-                stack.append(argument)
-            case "UNICODE" | "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8":
-                stack.append(argument)
-            case "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8":
-                stack.append(argument)
-            case "MARK":
-                stack.append(_MARK)
-            case "EMPTY_DICT":
-                stack.append({})
-            case "DICT":
-                stack.append(_set_items({}, self.to_mark()))
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                _set_items(stack[-1], [key, value])
-            case "SETITEMS":
-                items = self.to_mark()
-                _set_items(stack[-1], items)
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                self.tuple_of(int(name[-1]))
-            case "TUPLE":
-                stack.append(tuple(self.to_mark()))
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[argument])
-            case "GLOBAL":
-                stack.append(_global(argument))
-            case "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
-                if not (isinstance(module, str) and isinstance(attribute, str)):
-                    raise OctavoError("the pickle is damaged: it names a global by something other than text")
-                stack.append(_global(f"{module} {attribute}"))
-            case "REDUCE" | "NEWOBJ":
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(self.called(function, arguments))
-            case "BUILD":
-                state = stack.pop()
-                _built(stack[-1], state)
-            case _:
-                raise OctavoError(
-                    f"the pickle has the instruction {name}; only a pickled tiktoken.Encoding is read"
-                )
-
-    def to_mark(self) -> list[Any]:
-        """Take what lies above the last mark, and the mark."""
-        stack = self.stack
-        start = len(stack) - 1
-        while stack[start] is not _MARK:
-            start -= 1
-            if start < 0:
-                raise OctavoError("the pickle is damaged: an instruction misses its mark")
-        items = stack[start + 1 :]
-        del stack[start:]
-        return items
-
-    def tuple_of(self, n: int) -> None:
-        """Make the last `n` values one."""
-        if len(self.stack) < n:
-            raise OctavoError("the pickle is damaged: a tuple misses its values")
-        self.stack[-n:] = [tuple(self.stack[-n:])]
-
-    def called(self, function: object, arguments: object) -> object:
-        """What the three calls that such a pickle makes return."""
-        match function, arguments:
-            case (_Name.ENCODING, ()) | (_Name.RECONSTRUCT, (_Name.ENCODING, _Name.OBJECT, None)):
-                return _Encoding()
-            case _Name.BYTES, ():
-                return b""
-            case _Name.ENCODE, (str() as text, "latin1"):
-                self.room -= len(text)
-                if self.room < 0:
-                    raise OctavoError("the pickle is hostile: it makes more bytes than it has")
-                return text.encode("latin1")
-        raise OctavoError("the pickle makes a call that no pickled tiktoken.Encoding makes")
-
-
-def _global(name: str) -> _Name:
-    if name not in _GLOBALS:
-        raise OctavoError(f"the pickle mentions {name!r:.80}; only a pickled tiktoken.Encoding is read")
-    return _GLOBALS[name]
-
-
-def _set_items(table: object, items: list[Any]) -> object:
-    if type(table) is not dict or len(items) % 2:
-        raise OctavoError("the pickle is damaged: it sets items of something that is no table")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) not in (str, bytes):
-            raise OctavoError(f"the pickle has a table with a key of type {type(key).__name__}")
-        table[key] = value
-    return table
-
-
-def _built(target: object, state: object) -> None:
-    if not isinstance(target, _Encoding) or target.state is not None:
-        raise OctavoError("the pickle is damaged: it gives a state to something that takes none")
-    target.state = state

@@ -370,8 +370,8 @@ def test_other_names_of_the_same_activation_are_taken(name: str, copy: Any) -> N
         ("llama", {"a\nb" * 900: 1}, "is not known here"),
         (
             "gpt2",
-            {"activation_function": "gelu"},
-            "activation_function 'gelu' is not supported, only 'gelu_new'",
+            {"activation_function": "relu"},
+            "activation_function 'relu' is not supported, only 'gelu_new', 'gelu'",
         ),
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights False"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True"),

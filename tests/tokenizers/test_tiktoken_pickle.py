@@ -60,10 +60,10 @@ def test_nothing_is_run(protocol: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (pickle.dumps([1, 2]), "instruction EMPTY_LIST"),
+        (pickle.dumps([1, 2]), "holds a list"),
         (pickle.dumps(print), "builtins print"),
         (pickle.dumps({"a": 1}), "holds a dict"),
-        (pickle.dumps(1.5), "instruction BINFLOAT"),
+        (pickle.dumps({1, 2}), "instruction EMPTY_SET"),
         (b"\x80\x04.", "damaged"),
         (b"\x80\x04K\x01K\x02.", "damaged"),
         (b"\x80\x04h\x05.", "damaged"),
@@ -110,6 +110,28 @@ def test_states_that_no_encoding_has(changes: dict[str, Any], tmp_path: Path) ->
     (tmp_path / "t.pkl").write_bytes(state(**changes))
     with pytest.raises(OctavoError):
         tokenizers.open(tmp_path / "t.pkl")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_nanogpt_s_table_of_characters(protocol: int, tmp_path: Path) -> None:
+    letters = "\n !abcé"
+    meta = {"vocab_size": 7, "itos": dict(enumerate(letters)), "stoi": {c: i for i, c in enumerate(letters)}}
+    (tmp_path / "meta.pkl").write_bytes(pickle.dumps(meta, protocol))
+    assert tokenizers.open(tmp_path / "meta.pkl") == tokenizers.char(letters)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"itos": table} for table in ({}, {0: "a", 2: "b"}, {0: "b", 1: "a"}, {0: "a", 1: None})),
+        *({"itos": {0: "a", 1: "bc"}}, {"stoi": [1]}, {"stoi": {"a": 0}}),
+    ],
+)
+def test_tables_that_are_none(changes: dict[str, Any], tmp_path: Path) -> None:
+    meta = {"itos": {0: "a", 1: "b"}, "stoi": {"a": 0, "b": 1}} | changes
+    (tmp_path / "meta.pkl").write_bytes(pickle.dumps(meta))
+    with pytest.raises(OctavoError, match="stoi and itos"):
+        tokenizers.open(tmp_path / "meta.pkl")
 
 
 def test_an_encoding_pickled_by_name_holds_no_ranks() -> None:

@@ -1,0 +1,64 @@
+"""The options of sampling, which every command that writes text has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from octavo.errors import OctavoError
+
+PANEL = "Sampling"
+
+TemperatureOption = Annotated[
+    float, typer.Option(help="Divides the logits; 0 takes the likeliest token.", rich_help_panel=PANEL)
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(help="Draw from the K likeliest tokens.", metavar="K", rich_help_panel=PANEL),
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Draw from the fewest tokens of total probability P.", metavar="P", rich_help_panel=PANEL
+    ),
+]
+MinPOption = Annotated[
+    float | None,
+    typer.Option(help="Drop tokens below P times the likeliest one.", metavar="P", rich_help_panel=PANEL),
+]
+PenaltyOption = Annotated[
+    float | None,
+    typer.Option(help="Above 1: less of what was written.", metavar="X", rich_help_panel=PANEL),
+]
+BiasOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Add to a token's logit; -inf bans it. Repeatable.",
+        metavar="ID=VALUE",
+        rich_help_panel=PANEL,
+    ),
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="The same seed, the same text.", metavar="N", rich_help_panel=PANEL)
+]
+
+
+def biases(items: list[str] | None) -> dict[int, float] | None:
+    """The mapping that ``ID=VALUE`` items spell.
+
+    Examples
+    --------
+    >>> biases(["3=-inf", "4=1.5"])
+    {3: -inf, 4: 1.5}
+    """
+    found = {}
+    for item in items or ():
+        token, _, bias = item.partition("=")
+        try:
+            found[int(token)] = float(bias)
+        except ValueError:
+            raise OctavoError(
+                f"--logit-bias takes ID=VALUE, a token's id and a number, not {item!r}"
+            ) from None
+    return found or None

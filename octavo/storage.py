@@ -159,8 +159,8 @@ def _companions(source: Path) -> dict[str, Any]:
 def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     """Write a model folder: `config.json`, `model.safetensors` and, if it has one, `tokenizer.json`.
 
-    Models of published families (`llama`, `gpt2`, `qwen3`, ...) are written as they are published: transformers and
-    whatever else reads that layout opens the folder as it is.
+    Models of published families (`llama`, `gpt2`, `qwen3`, ...) are written as they are published:
+    transformers and whatever else reads that layout opens the folder as it is.
 
     Parameters
     ----------

@@ -25,7 +25,9 @@ def test_what_a_block_quotes_stands_in_the_file(path: str, block: str) -> None:
 def test_the_other_blocks_run_one_after_the_other() -> None:
     code = "".join(block for path, _, block in BLOCKS if not path)
     assert code.count("assert") == 3
-    found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
     assert found.returncode == 0, found.stderr
 
 

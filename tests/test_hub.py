@@ -1,4 +1,4 @@
-"""``hub:owner/name``: from the cache where it is whole, else fetched; what goes wrong in a line. No network."""
+"""``hub:owner/name``, without a network: from the cache where it is whole, else fetched; and errors."""
 
 import shutil
 import sys
@@ -75,7 +75,9 @@ def test_what_is_not_in_the_cache_is_fetched_and_only_what_is_read(published: Pa
 
 
 @pytest.mark.parametrize("left_out", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_cache_that_lacks_a_file_is_completed(left_out: str, published: Path, asked: Any, tmp_path: Path) -> None:
+def test_a_cache_that_lacks_a_file_is_completed(
+    left_out: str, published: Path, asked: Any, tmp_path: Path
+) -> None:
     shutil.copytree(published, tmp_path / "part")
     (tmp_path / "part" / left_out).unlink()
     questions = asked(tmp_path / "part", published)
@@ -95,7 +97,10 @@ def test_without_a_connection_what_the_cache_has_is_taken(published: Path, asked
         (http(errors.GatedRepoError), "its owner asks for consent first"),
         (http(errors.RepositoryNotFoundError), "the hub has no such model, or not for you"),
         (http(errors.RevisionNotFoundError), "the model has no revision 'v2'"),
-        (http(errors.HfHubHTTPError), "cannot be reached, and the cache does not hold it (401 Client Error.)"),
+        (
+            http(errors.HfHubHTTPError),
+            "cannot be reached, and the cache does not hold it (401 Client Error.)",
+        ),
         (errors.LocalEntryNotFoundError("a\nb"), "cannot be reached, and the cache does not hold it (a)"),
         (errors.OfflineModeIsEnabled("offline"), "(offline)"),
         (ConnectionError(), "(ConnectionError)"),
@@ -112,7 +117,9 @@ def test_what_goes_wrong_is_said_in_a_line(error: Exception, named: str, asked: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["hub:", "hub:name", "hub:a/b/c", "hub:a/b@", "hub:a/b c", "hub:../..@x y", "hub:a/é"])
+@pytest.mark.parametrize(
+    "name", ["hub:", "hub:name", "hub:a/b/c", "hub:a/b@", "hub:a/b c", "hub:../..@x y", "hub:a/é"]
+)
 def test_what_is_no_name_is_refused_before_anything_is_asked(name: str, asked: Any) -> None:
     questions = asked()
     with pytest.raises(OctavoError, match="hub:owner/name or hub:owner/name@revision"):

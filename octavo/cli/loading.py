@@ -28,7 +28,9 @@ ModelOption = Annotated[
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="A shipped model, a model folder, a file, or hub:owner/name.", metavar="MODEL", show_default=False
+        help="A shipped model, a model folder, a file, or hub:owner/name.",
+        metavar="MODEL",
+        show_default=False,
     ),
 ]
 WeightsOption = Annotated[

@@ -67,7 +67,7 @@ def fetch(name: str) -> Path:
 
 
 def _whole(kept: Path) -> bool:
-    """Whether a folder of the cache has all that a model needs: what else fetched it may have left files out."""
+    """Whether a folder of the cache has all that a model needs: another program may have fetched less."""
     if not all((kept / name).exists() for name in (folder.CONFIG, folder.TOKENIZER)):
         return False
     return all((kept / name).exists() for name in shards.files(kept))

@@ -1,4 +1,4 @@
-"""``hub:owner/name``: from the cache where it is whole, else fetched; what goes wrong in a line. No network."""
+"""``hub:owner/name``, without a network: from the cache where it is whole, else fetched; and errors."""
 
 import shutil
 import sys

@@ -85,11 +85,18 @@ def contents(model: Model, dtype: str | None) -> gguf_file.Contents:
     if isinstance(scaling, rotary.Llama3):
         tensors[gguf_rope.FACTORS] = gguf_rope.divisors(scaling, config.head_dim, config.rope_theta)
     told = gguf_config.described(name, family, config)
-    metadata = {"general.architecture": name, "general.type": "model", "general.name": name, **told}
+    metadata: dict[str, Any] = {
+        "general.architecture": name,
+        "general.type": "model",
+        "general.name": name,
+        **told,
+    }
     gguf_config.require_told(config, gguf_config.read(metadata, tensors, {}))
     kinds = Counter(_kind(array) for array in tensors.values() if array.ndim == 2)
     metadata |= {"general.file_type": FILE_TYPES[kinds.most_common(1)[0][0]]}
-    return gguf_file.Contents(metadata | {"general.quantization_version": 2} | _of_the_tokens(model), tensors)
+    return gguf_file.Contents(
+        metadata | {"general.quantization_version": 2} | dict(_of_the_tokens(model)), tensors
+    )
 
 
 def _kind(array: Array) -> str:

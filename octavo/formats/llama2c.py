@@ -146,7 +146,7 @@ def _bytes(weight: Weight, group: int) -> int:
 def _params(data: Array, table: list[Weight], group: int, c: llama.Config) -> Iterator[tuple[str, Array]]:
     """The parameters under our names, views of the file where they stand there as they are here."""
     at = 0
-    heads = {QUERY: c.num_attention_heads, KEY: c.groups}
+    heads = {QUERY: c.num_attention_heads, KEY: int(c.num_key_value_heads or 0)}
     for weight in table:
         size = _bytes(weight, group)
         for i in range(weight.layers):

@@ -16,7 +16,7 @@ from octavo import models
 from octavo.checks import printable
 from octavo.errors import OctavoError
 from octavo.formats import torch_zip
-from octavo.formats.folder import widen
+from octavo.formats.safetensors import widen
 from octavo.models import gpt2, published
 from octavo.nn import Array
 

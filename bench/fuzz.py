@@ -4,8 +4,8 @@
 
 Readers take turns. Each reads files that are right but for one, whose bytes or whose structure (JSON,
 the members of an archive, the header of safetensors) are damaged at random; which, follows from the seed.
-They run in a process of their own that may take 2 GB and twenty seconds a file. What ends otherwise is kept in
-a folder, with a file `why`, and the exit status is 1.
+They run in a process of their own that may take 2 GB and twenty seconds a file. What ends otherwise is kept
+in a folder, with a file `why`, and the exit status is 1.
 """
 
 from __future__ import annotations

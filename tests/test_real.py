@@ -58,7 +58,7 @@ def test_it_is_ready_soon_and_stays_in_its_file(path: Path, peak_memory: Any) ->
 
 @pytest.mark.parametrize("case", CASES, ids=[case["prompt"][:16] for case in CASES])
 def test_the_greedy_text_is_that_of_transformers(model: Model, case: dict[str, Any]) -> None:
-    """One pass over prompt and text: each token is the likeliest after those before it."""
+    """In one pass: where each token is the likeliest after those before it, greedy decoding writes it."""
     tokenizer = model.text_tokenizer()
     assert tokenizer.encode(case["prompt"], special=True) == case["ids"]
     logits, _ = model.forward(case["ids"] + case["written"][:-1])

@@ -118,9 +118,7 @@ FOLLOWS = {
 
 def described(name: str, family: Family, config: Any) -> dict[str, Any]:
     """The metadata of a config, without its special tokens."""
-    told: dict[str, Any] = {
-        f"{name}.{key}": getattr(config, field, None) for field, key in family.fields.items()
-    }
+    told: dict[str, Any] = {f"{name}.{k}": getattr(config, field, None) for field, k in family.fields.items()}
     told = {key: value for key, value in told.items() if value is not None}
     told |= {key: float(value) for key, value in told.items() if key.endswith(REALS)}
     told[f"{name}.vocab_size"] = config.vocab_size

@@ -240,8 +240,8 @@ def write(file: BinaryIO, metadata: Mapping[str, Any], tensors: Mapping[str, Arr
     file : binary file
         Written from its place on, which must be the beginning.
     metadata : mapping
-        bool is a flag, int uint32 (or int64 where it does not fit), float float32, str text; lists of str and
-        NumPy arrays are arrays of their kind.
+        bool is a flag, int uint32 (or int64 where it does not fit), float float32, str text. Lists of str are
+        arrays of texts, lists of numbers of int32 or float32, and NumPy arrays of their own kind.
     tensors : mapping of arrays
         `Quantized` ones as their blocks, to the bit; all else as float32.
     """
@@ -285,6 +285,9 @@ def _value(value: Any) -> bytes:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_text, value))
     array = np.asarray(value)
+    if isinstance(value, list) and array.dtype in (np.int64, np.float64):  # Python's; GGUF's are narrower
+        narrow = array.astype(np.int32 if array.dtype == np.int64 else np.float32)
+        array = narrow if array.dtype == np.float64 or (narrow == array).all() else array
     kinds = {np.dtype(dtype): kind for kind, dtype in NUMBERS.items()}
     if array.ndim != 1 or array.dtype.newbyteorder("<") not in kinds:
         raise OctavoError(f"GGUF has no metadata of the type {type(value).__name__}")

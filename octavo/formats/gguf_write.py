@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +119,7 @@ def _stored(name: str, array: Array, dtype: str | None) -> Array:
         raise OctavoError(f"{name}: {error}") from None
 
 
-def _of_the_tokens(model: Model) -> Mapping[str, Any]:
+def _of_the_tokens(model: Model) -> dict[str, Any]:
     """What a file says of the tokenizer, of the tokens that frame a text, and of conversations."""
     told: dict[str, Any] = {"tokenizer.ggml.model": "no_vocab"}
     if model.tokenizer is not None:

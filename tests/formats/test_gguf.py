@@ -235,6 +235,13 @@ def test_metadata_of_every_type(tmp_path: Path) -> None:
     assert found.tensors["a"].shape == (2, 3, 4)
 
 
+def test_lists_of_numbers_are_as_narrow_as_other_readers_expect(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(container({"a": [1, -2], "b": [0.5, 2.0], "c": [2**40]}, {}))
+    found = gguf_file.read(tmp_path / "x").metadata
+    assert [found[key].dtype for key in "abc"] == [np.int32, np.float32, np.int64]
+    assert [found[key].tolist() for key in "abc"] == [[1, -2], [0.5, 2.0], [2**40]]
+
+
 def test_version_2_and_another_alignment(tmp_path: Path) -> None:
     data = container({"general.alignment": 32}, {"a": np.ones((2, 8), np.float32)})
     (tmp_path / "x").write_bytes(data.replace(b"GGUF\x03", b"GGUF\x02"))

@@ -222,6 +222,15 @@ def test_a_limit_of_rolling_counts_the_words_that_are_read() -> None:
     assert np.isnan(octavo.score(model, text).word_perplexity)
 
 
+def test_a_text_of_which_nothing_counts_is_refused() -> None:
+    class Twice(Char):
+        begins_with = (2, 3)
+
+    model = build("llama", tokenizer=Twice("abcdefghijk"))
+    with pytest.raises(OctavoError, match=r"no token of this text counts by strided \(window 2, stride 2\)"):
+        octavo.score(model, "a", protocol="strided", window=2, stride=2)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "named"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import octavo
@@ -47,6 +47,7 @@ def naive(model: Model, ids: list[int], at: int) -> float:
 # ---------------------------------------------------------------- windows
 
 
+@settings(deadline=None)
 @given(length=SMALL, window=st.integers(2, 20), share=st.floats(0, 1))
 def test_a_strided_text_is_gone_through_once(length: int, window: int, share: float) -> None:
     stride = max(round(share * window), 1)
@@ -59,6 +60,7 @@ def test_a_strided_text_is_gone_through_once(length: int, window: int, share: fl
         assert w.start < w.counted < w.stop <= w.start + window
 
 
+@settings(deadline=None)
 @given(length=SMALL, window=st.integers(1, 20))
 def test_a_rolling_text_counts_every_token(length: int, window: int) -> None:
     found = list(protocols.rolling(1 + length, window))
@@ -69,6 +71,7 @@ def test_a_rolling_text_counts_every_token(length: int, window: int) -> None:
     assert all(w.start == w.counted - 1 for w in found[:-1])
 
 
+@settings(deadline=None)
 @given(length=SMALL, window=st.integers(3, 20))
 def test_chunks_are_whole(length: int, window: int) -> None:
     found = list(protocols.chunked(length, window))

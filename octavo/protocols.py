@@ -198,8 +198,9 @@ def choose(
         if size is not None and name not in having:
             raise OctavoError(f"{what} is a size of {' and '.join(having)}; {name} has none")
     if name == "strided" and stride is None:
-        stride = max((window or model.context or 0) // 2, 1)
-    window = window or _usual_window(model, name) if window != 0 else 0
+        stride = max((window if window is not None else model.context or 0) // 2, 1)
+    if window is None:
+        window = _usual_window(model, name)
     _check_sizes(name, window, stride)
     protocol = Protocol(name, window, stride, _begin(model, name))
     if model.context is not None and (protocol.reads or 0) > model.context:

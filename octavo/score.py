@@ -135,7 +135,9 @@ def score(
     first = max(len(chosen.begin), 1)  # what comes before is not predicted
     ids = np.array([*chosen.begin, *tokenizer.encode(text)][: None if limit is None else limit + first])
     _check(model, chosen, len(ids), len(chosen.begin))
-    per_token = np.concatenate(list(losses(model, ids, chosen)))
+    per_token = np.concatenate([np.zeros(0), *losses(model, ids, chosen)])
+    if not len(per_token):
+        raise OctavoError(f"no token of this text counts by {chosen}; say a larger window")
     if not np.isfinite(per_token).all():
         raise OctavoError("the model's logits are not numbers; are its weights damaged?")
     counted = np.concatenate([ids[w.counted : w.stop] for w in chosen.windows(len(ids))]).tolist()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import octavo
@@ -47,6 +47,7 @@ def naive(model: Model, ids: list[int], at: int) -> float:
 # ---------------------------------------------------------------- windows
 
 
+@settings(deadline=None)
 @given(length=SMALL, window=st.integers(2, 20), share=st.floats(0, 1))
 def test_a_strided_text_is_gone_through_once(length: int, window: int, share: float) -> None:
     stride = max(round(share * window), 1)
@@ -59,6 +60,7 @@ def test_a_strided_text_is_gone_through_once(length: int, window: int, share: fl
         assert w.start < w.counted < w.stop <= w.start + window
 
 
+@settings(deadline=None)
 @given(length=SMALL, window=st.integers(1, 20))
 def test_a_rolling_text_counts_every_token(length: int, window: int) -> None:
     found = list(protocols.rolling(1 + length, window))
@@ -69,6 +71,7 @@ def test_a_rolling_text_counts_every_token(length: int, window: int) -> None:
     assert all(w.start == w.counted - 1 for w in found[:-1])
 
 
+@settings(deadline=None)
 @given(length=SMALL, window=st.integers(3, 20))
 def test_chunks_are_whole(length: int, window: int) -> None:
     found = list(protocols.chunked(length, window))
@@ -220,6 +223,15 @@ def test_a_limit_of_rolling_counts_the_words_that_are_read() -> None:
     assert score == dataclasses.replace(short, per_token=score.per_token)
     assert (score.words, score.bytes, score.tokens) == (3, 8, 8)
     assert np.isnan(octavo.score(model, text).word_perplexity)
+
+
+def test_a_text_of_which_nothing_counts_is_refused() -> None:
+    class Twice(Char):
+        begins_with = (2, 3)
+
+    model = build("llama", tokenizer=Twice("abcdefghijk"))
+    with pytest.raises(OctavoError, match=r"no token of this text counts by strided \(window 2, stride 2\)"):
+        octavo.score(model, "a", protocol="strided", window=2, stride=2)
 
 
 @pytest.mark.parametrize(

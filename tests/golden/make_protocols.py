@@ -2,7 +2,7 @@
 
 Run from the repository root: ``python tests/golden/make_protocols.py`` (lm-eval 0.4, transformers 5,
 PyTorch 2). Nothing here imports octavo. `strided` is the loop of Hugging Face's guide to perplexity: its
-loss of each window, and how it joins them; `nats` sums the same losses, each times what it is the mean of.
+loss of each window times the number of tokens that it is the mean of, where the guide takes one less.
 `rolling` is what lm-evaluation-harness gets from its own `HFLM`, and its task wikitext makes of it.
 """
 
@@ -39,7 +39,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @torch.no_grad()
 def strided(model: PreTrainedModel, ids: torch.Tensor, window: int, stride: int) -> dict[str, float]:
     """Hugging Face's guide: the losses that a model gives for labels of which the old ones are masked."""
-    weighted, weights, total, counted, seen = 0.0, 0, 0.0, 0, 0
+    total, counted, seen = 0.0, 0, 0
     for begin in range(0, ids.shape[1], stride):
         end = min(begin + window, ids.shape[1])
         labels = ids[:, begin:end].clone()
@@ -48,12 +48,10 @@ def strided(model: PreTrainedModel, ids: torch.Tensor, window: int, stride: int)
         predicted = int((labels[:, 1:] != -100).sum())
         if predicted:
             total, counted = total + loss * predicted, counted + predicted
-        if (weight := int((labels != -100).sum()) - 1) > 0:
-            weighted, weights = weighted + loss * weight, weights + weight
         seen = end
         if end == ids.shape[1]:
             break
-    return {"nats": total, "tokens": counted, "guide": math.exp(weighted / weights) if weights else None}
+    return {"nats": total, "tokens": counted}
 
 
 def rolling(model: PreTrainedModel, text: str, window: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The ladder: what each rung yields, what it costs, and when it ends."""
 
 import codecs
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 import octavo
 from octavo import OctavoError, Token, decoding, nn, twins
 from octavo.model import Model
-from octavo.tokenizers import from_ranks
+from octavo.tokenizers import from_ranks, post_processor
 
 from .conftest import ALPHABET, CONFIGS, V, build
 
@@ -35,6 +36,17 @@ def ids_of(*args: Any, **options: Any) -> list[int]:
 def wide(name: str) -> Model:
     """A model whose context is longer than any text here."""
     return build(name, context=5000) if name.startswith(("plain", "prenorm")) else build(name)
+
+
+def test_what_a_text_begins_with_is_put_before_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    tok = from_ranks({bytes([i]): i for i in range(256)}, special_tokens={"<s>": 256})
+    around = post_processor.make((256,), (), [*map(str, range(256)), "<s>"])
+    tok = type(tok)(tok.tokens, tok.document | {"post_processor": around})
+    model = dataclasses.replace(build("prenorm-wide", vocab_size=257), tokenizer=tok)
+    given: list[list[int]] = []
+    monkeypatch.setattr(ladder, "tokens", lambda model, ids, **options: given.append(ids) or iter(()))
+    octavo.generate(model, "ab<s>")
+    assert given == [[256, *b"ab<s>"]]
 
 
 # ---------------------------------------------------------------- ids

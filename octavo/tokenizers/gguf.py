@@ -8,7 +8,8 @@ needs. Each becomes a ``tokenizer.json``, so that a model read from a GGUF file 
 Two things are not as in llama.cpp. Control tokens, unknown ones and single bytes are not merged from a text
 that spells their names, as in SentencePiece itself. And where ``X Y Z`` could be merged on both sides into
 the same token, the longer left part decides and not the place, as in `transformers`: a list of merges
-cannot say the other.
+cannot say the other. In a unigram model a text that spells the name of a control token is that token where
+the vocabulary lacks a character of it (T5 has no "<"), as in Hugging Face's library.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _sentencepiece(tokenizer: SentencePiece) -> dict[str, Any]:
 
 
 def _prefix(document: dict[str, Any]) -> bool:
-    """Whether a space is put before a text; "first" says so too, and means it only of the first part."""
+    """Whether a space is put before a text; "first" says so too, but for texts that begin with one."""
     normalizer, splits = document["normalizer"] or {}, document["pre_tokenizer"] or {}
     steps = normalizer.get("normalizers", [normalizer])
     if splits.get("type") == "Metaspace":

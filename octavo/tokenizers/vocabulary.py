@@ -91,7 +91,9 @@ def read(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
     )
     before = _around(metadata, "add_bos_token", defaults.begins, "bos", bos)
     after = _around(metadata, "add_eos_token", defaults.ends, "eos", eos)
-    if "token_type" not in metadata:  # files before there were types: what stands for no text is no text
+    if (
+        PREFIX + "token_type" not in metadata
+    ):  # files before there were types: what stands for no text is no text
         types = [Type.CONTROL if id in (bos, eos, unknown) else type for id, type in enumerate(types)]
     return Vocabulary(tokens, [int(type) for type in types], scores, unknown, before, after)
 

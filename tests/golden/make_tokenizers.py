@@ -171,9 +171,9 @@ def _document(peer: Tokenizer, steps: dict[str, Any], *, strip: bool) -> dict[st
 
 
 def _split(name: str) -> list[list[int]]:
-    """llama.cpp's ids with a vocabulary that merges every third pair of bytes: wrong splits are seen."""
+    """llama.cpp's ids with a vocabulary that merges a part of all pairs of bytes: wrong splits are seen."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pairs = [f"{a} {b}" for a in letters for b in letters if (ord(a) + ord(b)) % 3 == 0]
+    pairs = [f"{a} {b}" for a in letters for b in letters if (ord(a) + ord(b)) % 16 == 0]
     vocab = _loaded(
         {
             P + "model": "gpt2",

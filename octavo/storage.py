@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +139,7 @@ def _reader(source: Path) -> Any:
         return keras.read
     if torch_zip.recognise(source):
         return nanogpt.read
-    if zipfile.is_zipfile(source):
+    if torch_zip.is_zip(source):
         return npz.read
     if llama2c.recognise(source):
         return llama2c.read

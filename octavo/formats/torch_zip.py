@@ -58,12 +58,20 @@ class Tensor:
     strides: tuple[int, ...]
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive; one that goes on in other files is none."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
+
+
 def recognise(path: Path) -> bool:
     """Whether a file is one of these, of any age."""
     with path.open("rb") as file:
         if file.read(len(OLD)) == OLD:
             return True
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:

@@ -166,18 +166,17 @@ class Terminal:
         since = ""
         while not asks(since) and self.process.poll() is None:
             time.sleep(0.3)
-            if not select.select([self.master], [], [], 0)[0]:
+            if not since:
                 self.interrupt()
-                select.select([self.master], [], [], 2)
             with suppress(OSError):  # the other end is closed
-                while select.select([self.master], [], [], 0.3)[0]:
+                while select.select([self.master], [], [], 2)[0] and not asks(since):
                     since += os.read(self.master, 4096).decode("utf-8", "replace")
         self.seen += since
         return since
 
     def end(self) -> int:
         """Wait for the end."""
-        code = self.process.wait(60)
+        code = self.process.wait(300)
         os.close(self.master)
         return code
 
@@ -255,7 +254,7 @@ def test_control_c_ends_a_script(talker: octavo.Model, start: Any) -> None:
     process.stdin.flush()
     assert len(process.stdout.read(20)) == 20
     process.send_signal(signal.SIGINT)
-    rest, complaints = process.communicate(timeout=60)
+    rest, complaints = process.communicate(timeout=300)
     assert process.returncode == 130
     assert rest.endswith(b"\n")
     assert complaints == b""

@@ -348,8 +348,9 @@ def test_what_a_header_says_stays_in_its_line(tmp_path: Path) -> None:
     octavo.save(build("gru"), tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     content = weights.read_bytes()
-    header = content[8 : 8 + int.from_bytes(content[:8], "little")].replace(b'"F32"', b'"\\n\\u0000"', 1)
-    weights.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + len(header) :])
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].replace(b'"F32"', b'"\\n\\u0000"', 1)
+    weights.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
     with pytest.raises(OctavoError, match="not floating-point numbers") as refusal:
         octavo.load(tmp_path / "model")
     assert str(refusal.value).isprintable()

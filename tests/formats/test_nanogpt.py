@@ -180,6 +180,13 @@ def test_tensors_that_reach_too_far(storage: Any, arguments: Any, named: str, tm
     assert named in refusal(tmp_path / "a.pt")
 
 
+def test_an_archive_that_goes_on_elsewhere_is_none(tmp_path: Path) -> None:
+    data = bytearray(FILES["unbiased"])
+    data[data.index(b"PK\x06\x07") + 16] = 2  # of how many files
+    (tmp_path / "a.pt").write_bytes(data)
+    assert "no model that octavo reads" in refusal(tmp_path / "a.pt")
+
+
 @given(st.sampled_from(sorted(FILES)).flatmap(lambda name: damaged(FILES[name])))
 @settings(max_examples=200, deadline=None)
 def test_damage_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:

@@ -44,7 +44,12 @@ def test_what_a_text_begins_with_is_put_before_the_prompt(monkeypatch: pytest.Mo
     tok = type(tok)(tok.tokens, tok.document | {"post_processor": around})
     model = dataclasses.replace(build("prenorm-wide", vocab_size=257), tokenizer=tok)
     given: list[list[int]] = []
-    monkeypatch.setattr(ladder, "tokens", lambda model, ids, **options: given.append(ids) or iter(()))
+
+    def nothing(model: Model, ids: list[int], **options: Any) -> Iterator[Token]:
+        given.append(ids)
+        yield from ()
+
+    monkeypatch.setattr(ladder, "tokens", nothing)
     octavo.generate(model, "ab<s>")
     assert given == [[256, *b"ab<s>"]]
 

@@ -25,13 +25,8 @@ def around(part: dict[str, Any] | None) -> tuple[Ids, Ids]:
     """The ids before a text and those after it."""
     if part is None or part["type"] == "ByteLevel":
         return (), ()
-    if part["type"] == "Sequence":
-        pairs = [around(inner) for inner in part["processors"]]
-        # Each puts its tokens around what the one before it made.
-        return (
-            tuple(id for before, _ in reversed(pairs) for id in before),
-            tuple(id for _, after in pairs for id in after),
-        )
+    if part["type"] == "Sequence":  # of which one at most is a template
+        return next((found for inner in part["processors"] if any(found := around(inner))), ((), ()))
     before: list[int] = []
     after: list[int] = []
     side = before
@@ -69,7 +64,10 @@ def _read(part: object, tokens: Sequence[str], depth: int = 0) -> dict[str, Any]
             flags = ("add_prefix_space", "trim_offsets", "use_regex")
             return {"type": "ByteLevel", **{flag: options.get(flag, True) is True for flag in flags}}
         case {"type": "Sequence", "processors": [*inner]} if depth == 0 and len(inner) <= 8:
-            return {"type": "Sequence", "processors": [_read(one, tokens, depth + 1) for one in inner]}
+            read = [_read(one, tokens, depth + 1) for one in inner]
+            if [one["type"] for one in read].count("TemplateProcessing") > 1:
+                raise OctavoError("a post_processor must have one TemplateProcessing at most, found more")
+            return {"type": "Sequence", "processors": read}
         case {"type": "TemplateProcessing", "single": single, "pair": pair, **rest}:
             specials = _read_specials(rest.get("special_tokens") or {}, tokens)
             return _read_template(single, pair, specials)

@@ -59,8 +59,10 @@ def test_pieces_agree_with_sentencepiece(name: str) -> None:
             assert found == ids == by_llama_cpp
         elif name == "gemma":
             assert found == by_llama_cpp
-        elif not NAMED.search(text):  # llama.cpp spells no bytes with a unigram model
-            assert found == ids
+        elif not NAMED.search(text) and found != ids:  # llama.cpp spells no bytes with a unigram model
+            scores = np.array(golden["metadata"][P + "scores"])  # two ways to cut a run that are as likely
+            assert scores[found].sum() == pytest.approx(scores[ids].sum(), abs=1e-4)
+            assert sorted(found) == sorted(ids)
         if name != "unigram" or not NAMED.search(text):
             assert tok.decode(found) == text.replace("▁", " ")
 

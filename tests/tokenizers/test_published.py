@@ -305,6 +305,57 @@ def test_tokenizers_of_others(
     assert tokenizers.open(tmp_path / "again.json") == tok
 
 
+@pytest.mark.parametrize("unknown", [None, "<|endoftext|>"])
+def test_bytes_without_a_token_are_left_out_as_by_hugging_face(unknown: str | None, tmp_path: Path) -> None:
+    document = published()  # SmolLM2 lacks fifteen bytes; here it is those of "é"
+    vocab = {token: id for token, id in document["model"]["vocab"].items() if not {*token} & {*"Ã©"}}
+    merges = [pair for pair in document["model"]["merges"] if not {*"".join(pair)} & {*"Ã©"}]
+    document["model"] |= {"vocab": {token: id for id, token in enumerate(vocab)}, "merges": merges}
+    document["model"]["unk_token"] = unknown
+    tok, peer = opened(tmp_path, document), Peer.from_str(json.dumps(document))
+    peer.encode_special_tokens = True
+    for text in ("the éé theatre é", LEARNED, (LEARNED + "thé é\n") * 90):
+        assert tok.encode(text) == peer.encode(text, add_special_tokens=False).ids
+        assert tok.encode_many([text])[0].tolist() == tok.encode(text)
+    assert tok.decode(tok.encode("thé")) == ("th" if unknown is None else "th" + unknown * 2)
+    tok.save(tmp_path / "again.json")
+    assert tokenizers.open(tmp_path / "again.json") == tok
+
+
+LLAMA3 = {
+    "type": "Sequence",
+    "processors": [
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True},
+        {
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "end", "type_id": 0}},
+            ],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                "<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]},
+                "end": {"id": "end", "ids": [0, 0], "tokens": ["<|endoftext|>", "<|endoftext|>"]},
+            },
+        },
+    ],
+}
+
+
+def test_what_goes_around_a_text_is_kept(tmp_path: Path) -> None:
+    tok = opened(tmp_path, published(post_processor=LLAMA3))
+    tok.save(tmp_path / "again.json")
+    peer = Peer.from_file(str(tmp_path / "again.json"))
+    assert peer.encode("the").ids == [0, *tok.encode("the"), 0, 0]
+    assert tok.begins_with == tokenizers.open(tmp_path / "again.json").begins_with == (0,)
+    assert json.loads((tmp_path / "again.json").read_text())["post_processor"] == LLAMA3
+    assert opened(tmp_path, published()).begins_with == () == tokenizers.char("a").begins_with
+    twice = {"type": "Sequence", "processors": [LLAMA3["processors"][1]] * 2}  # type: ignore[index]
+    with pytest.raises(OctavoError, match="one TemplateProcessing at most"):
+        opened(tmp_path, published(post_processor=twice))
+
+
 @pytest.mark.parametrize("normalizer", [None, {"type": "NFC"}])
 @pytest.mark.parametrize("steps", [(), ({"type": "Digits", "individual_digits": True},)])
 def test_merges_that_no_split_keeps_inside_words(
@@ -379,7 +430,7 @@ def test_inconsistent_models(change: dict[str, Any], message: str, tmp_path: Pat
 SMALL = {
     "char": json.dumps({**chars.FRAME, "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}}}),
     "bpe": json.dumps(tokenizers.train_bpe("the theatre", 260).document),
-    "published": json.dumps(published()),
+    "published": json.dumps(published(post_processor=LLAMA3)),
 }
 
 

@@ -57,7 +57,7 @@ def test_golden_special_tokens_and_beginnings(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 @given(text=texts_with_surrogates)
-@settings(max_examples=25)
+@settings(max_examples=60)
 def test_encoding_agrees_with_hugging_face(name: str, text: str) -> None:
     tok, peer = pair(name)
     as_read = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -68,7 +68,7 @@ def test_encoding_agrees_with_hugging_face(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 @given(text=texts)
-@settings(max_examples=20)
+@settings(max_examples=40)
 def test_a_text_comes_back_and_piece_by_piece(name: str, text: str) -> None:
     tok = pair(name)[0]
     if name == "mistral":  # whose files put no space before a text that has one
@@ -204,7 +204,7 @@ DAMAGED = st.sampled_from(SMALL).flatmap(
 
 
 @given(DAMAGED)
-@settings(max_examples=80)
+@settings(max_examples=200)
 def test_damage_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.json"
     path.write_bytes(data)

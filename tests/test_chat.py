@@ -139,7 +139,9 @@ def test_an_answer_stops_where_the_template_ends_one() -> None:
     first = [token.id for token in octavo.tokens(model, ids, limit=3, seed=1, logit_bias=letters)]
     bias = {END: 1e9}
     assert list(octavo.chat(model, [user("hello")], logit_bias=bias)) == []
-    stopped = "".join(octavo.chat(model, [user("hello")], limit=3, seed=1, logit_bias=letters, stop=[first[1]]))
+    stopped = "".join(
+        octavo.chat(model, [user("hello")], limit=3, seed=1, logit_bias=letters, stop=[first[1]])
+    )
     assert stopped == chr(first[0])
 
 

@@ -90,11 +90,6 @@ def contents(model: Model, dtype: str | None) -> gguf_file.Contents:
         "general.name": name,
         **told,
     }
-    if (
-        isinstance(scaling, rotary.Llama3)
-        and (scaling.low_freq_factor, scaling.high_freq_factor) != gguf_rope.BOUNDS
-    ):
-        raise OctavoError(f"GGUF cannot tell rope_scaling {scaling}, only with bounds {gguf_rope.BOUNDS}")
     gguf_config.require_told(config, gguf_config.read(metadata, tensors, {}))
     kinds = Counter(_kind(array) for array in tensors.values() if array.ndim == 2)
     metadata |= {"general.file_type": FILE_TYPES[kinds.most_common(1)[0][0]]}

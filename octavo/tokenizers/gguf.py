@@ -162,12 +162,11 @@ def _merges(read: Vocabulary) -> Iterator[tuple[str, str]]:
     found = []
     scored: dict[float, str] = {}
     for token, id in known.items():
-        splits = [(token[:i], token[i:]) for i in range(1, len(token))]
-        joins = [pair for pair in splits if pair[0] in known and pair[1] in known]
-        if not joins:
+        pairs = list(vocabulary.joins(token, known))
+        if not pairs:
             continue
         score = _score(read, id)
-        found += [(-score, -len(left), -len(right), left, right) for left, right in joins]
+        found += [(-score, -len(left), -len(right), left, right) for left, right in pairs]
         same = scored.setdefault(score, token) if read.types[id] == Type.NORMAL else token
         if (
             len({*same, *token}) > 1 and same != token

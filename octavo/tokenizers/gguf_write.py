@@ -15,7 +15,7 @@ from octavo.tokenizers.interface import Tokenizer
 from octavo.tokenizers.published import ByteLevelBPE
 from octavo.tokenizers.sentencepiece import SentencePiece
 from octavo.tokenizers.sentencepiece_json import SPACE
-from octavo.tokenizers.vocabulary import PREFIX, Type
+from octavo.tokenizers.vocabulary import PREFIX, Type, joins
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\x00"}
 
@@ -176,7 +176,7 @@ def _scores(model: dict[str, Any], types: list[Type]) -> list[float]:
         raise OctavoError("GGUF has no SentencePiece tokenizer that takes words which are tokens whole")
     texts = {token for token, id in vocab.items() if types[id] == Type.NORMAL}
     merges = [(left, right) for left, right in model["merges"] if texts >= {left, right, left + right}]
-    ways = sum(token[:i] in texts and token[i:] in texts for token in texts for i in range(1, len(token)))
+    ways = sum(1 for token in texts for _ in joins(token, texts))
     blocks = list(_blocks(merges))
     if not ways == len(merges) == len({*merges}) or not all(map(_one_score, blocks)):
         raise OctavoError(

@@ -7,7 +7,8 @@ out has the values that llama.cpp gives it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -17,6 +18,7 @@ from octavo.tokenizers import fields, post_processor
 from octavo.tokenizers.fields import shown
 
 PREFIX = "tokenizer.ggml."
+_LONGEST = 512  # characters; trying every way to split a token takes the square of its length
 
 
 class Type(IntEnum):
@@ -77,7 +79,7 @@ def read(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
     if not tokens:
         raise OctavoError(f"the metadata has no {PREFIX}tokens")
     if len(set(tokens)) != len(tokens):
-        twice = next(token for id, token in enumerate(tokens) if token in tokens[:id])
+        (twice, _), *_ = Counter(tokens).most_common(1)
         raise OctavoError(f"{PREFIX}tokens has {shown(twice)} twice")
     types = _numbers(metadata, "token_type", len(tokens)) or [Type.NORMAL] * len(tokens)
     if odd := {*types} - {*Type}:
@@ -96,6 +98,15 @@ def read(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
     ):  # files before there were types: what stands for no text is no text
         types = [Type.CONTROL if id in (bos, eos, unknown) else type for id, type in enumerate(types)]
     return Vocabulary(tokens, [int(type) for type in types], scores, unknown, before, after)
+
+
+def joins(token: str, known: Container[str]) -> Iterator[tuple[str, str]]:
+    """Each way to make a token of two that are known."""
+    if len(token) > _LONGEST:
+        raise OctavoError(f"a token has {len(token)} characters, {_LONGEST} are the most that one may have")
+    for i in range(1, len(token)):
+        if token[:i] in known and token[i:] in known:
+            yield token[:i], token[i:]
 
 
 def strings(metadata: Mapping[str, Any], name: str) -> list[str] | None:

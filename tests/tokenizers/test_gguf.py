@@ -218,6 +218,18 @@ def test_single_values_that_are_refused(key: str, at: int, value: Any, message: 
         gguf.from_metadata(metadata)
 
 
+def test_a_huge_token_takes_no_time() -> None:
+    metadata = copy.deepcopy(PIECES["llama"]["metadata"])
+    metadata[P + "tokens"][300] = "a" * 10**6
+    began = time.process_time()
+    with pytest.raises(OctavoError, match="1000000 characters"):
+        gguf.from_metadata(metadata)
+    tokens = [str(id) for id in range(100_000)]
+    with pytest.raises(OctavoError, match="'99999' twice"):
+        gguf.from_metadata(metadata | {P + "tokens": [*tokens, "99999"]})
+    assert time.process_time() - began < 2
+
+
 def test_scores_that_tie_are_refused_but_for_runs_of_a_letter() -> None:
     tokens = ["<unk>", "a", "b", "aa", "aaa", "ab"]
     types = [2, 1, 1, 1, 1, 1]

@@ -167,7 +167,8 @@ def _numbers(data: Array, weight: Weight, group: int) -> Array:
     if len(data) == 4 * count:
         return data.view("<f4").reshape(weight.shape)
     scales = data[count:].view("<f4")
-    return (data[:count].view(np.int8).reshape(-1, group) * scales[:, None]).reshape(weight.shape)
+    with np.errstate(all="ignore"):  # what is not finite is refused later, by name
+        return (data[:count].view(np.int8).reshape(-1, group) * scales[:, None]).reshape(weight.shape)
 
 
 def halves(weight: Array, heads: int) -> Array:

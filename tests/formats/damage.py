@@ -1,4 +1,4 @@
-"""Damage that keeps most of a file: what every reader is fuzzed with."""
+"""Damage that keeps most of a file: what readers are fuzzed with."""
 
 import struct
 from typing import Any
@@ -6,25 +6,32 @@ from typing import Any
 from hypothesis import strategies as st
 
 NUMBERS = (0, 1, 2, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+CHANGES = st.one_of(
+    st.tuples(st.just("byte"), st.integers(0, 255)),
+    st.tuples(st.just("word"), st.sampled_from(NUMBERS)),
+    st.tuples(st.just("insert"), st.binary(min_size=1, max_size=8)),
+    st.tuples(st.just("remove"), st.integers(1, 40)),
+    st.tuples(st.just("cut"), st.none()),
+)
+# From the beginning, from the end (where zip files keep their table), or anywhere.
+PLACES = st.one_of(st.integers(0, 300), st.integers(-3000, -1), st.integers(0, 2**20))
+EDITS = st.lists(st.tuples(PLACES, CHANGES), min_size=1, max_size=3)
 
 
-@st.composite
-def damaged(draw: Any, original: bytes) -> bytes:
-    """A file with a few bytes or words changed, put in, left out or cut off; mostly near its ends."""
+def damaged(original: bytes, edits: list[tuple[int, tuple[str, Any]]]) -> bytes:
+    """A file with a few bytes or words changed, put in, left out or cut off."""
     data = bytearray(original)
-    for _ in range(draw(st.integers(1, 3))):
-        size = max(len(data), 1)
-        at = draw(st.one_of(st.integers(0, min(size - 1, 300)), st.integers(max(size - 900, 0), size - 1),
-                            st.integers(0, size - 1)))  # fmt: skip
-        match draw(st.sampled_from(["byte", "word", "insert", "remove", "cut"])):
+    for place, (kind, value) in edits:
+        at = place % max(len(data), 1)
+        match kind:
             case "byte":
-                data[at : at + 1] = bytes([draw(st.integers(0, 255))])
+                data[at : at + 1] = bytes([value])
             case "word":
-                data[at : at + 4] = struct.pack("<I", draw(st.sampled_from(NUMBERS)))
+                data[at : at + 4] = struct.pack("<I", value)
             case "insert":
-                data[at:at] = draw(st.binary(min_size=1, max_size=8))
+                data[at:at] = value
             case "remove":
-                del data[at : at + draw(st.integers(1, 40))]
+                del data[at : at + value]
             case "cut":
                 del data[at:]
     return bytes(data)

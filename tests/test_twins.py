@@ -169,7 +169,9 @@ def test_a_draw_is_the_specification_s(options: dict[str, Any], seed: int, numbe
     if token != expected:  # the number fell within rounding of the border between two
         ids, p = sampling.distribution(sampling.adjust(logits, seen))
         borders = dict(zip(ids.tolist(), p.astype(np.float64).cumsum(), strict=True))
-        border = min(borders.get(i, 0.0) for i in (token, expected))  # one that rounding left out is the least
+        border = min(
+            borders.get(i, 0.0) for i in (token, expected)
+        )  # one that rounding left out is the least
         assert border == pytest.approx(number, abs=1e-6)
     else:
         assert logprob == pytest.approx(probability, rel=1e-5, abs=1e-5)

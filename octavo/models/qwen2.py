@@ -46,8 +46,9 @@ class Config:
         require_flags(self, "use_sliding_window")
         if self.use_sliding_window and self.layer_types is None:
             require_sizes(self, "max_window_layers")
-        first = self.max_window_layers
-        windows.complete(self, lambda i: self.use_sliding_window and first is not None and i >= first)
+        first = self.num_hidden_layers if self.max_window_layers is None else self.max_window_layers
+        object.__setattr__(self, "max_window_layers", first)  # transformers takes no null
+        windows.complete(self, lambda i: self.use_sliding_window and i >= first)
 
     context = llama.Config.context
 

@@ -517,6 +517,13 @@ def test_what_is_left_out_follows_from_the_rest() -> None:
     config = models.configure("llama", {"hidden_size": 48, "num_attention_heads": 6})
     assert (config.num_key_value_heads, config.head_dim, config.context) == (6, 8, 128)
     assert models.configure("gpt2", {"n_embd": 8}).n_inner == 32
+    qwen, gemma = models.configure("qwen2", {}), models.configure("gemma3_text", {"num_hidden_layers": 7})
+    assert (qwen.max_window_layers, set(qwen.layer_types)) == (4, {"full_attention"})
+    assert [kind.removesuffix("_attention") for kind in gemma.layer_types] == [
+        *["sliding"] * 5,
+        "full",
+        "sliding",
+    ]
 
 
 @pytest.mark.parametrize(

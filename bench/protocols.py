@@ -5,8 +5,11 @@
 `strided` is compared with the loop of Hugging Face's guide to perplexity over transformers, `rolling` with
 lm-evaluation-harness's own HFLM, and `chunked`, where a GGUF file is named, with llama.cpp's logits of the
 same chunks, counted as `llama-perplexity` counts them. MODEL is a folder that transformers reads. What is
-not installed is left out, and named. The guide weighs each window but the first as if it predicted one token
-less than it does; the sums of its own losses stand beside its number.
+not installed is left out, and named.
+
+The guide weighs each window but the first as if it predicted one token less than it does; the sums of its
+own losses stand beside its number. Of a quantised file llama.cpp rounds activations to 8 bits, so only one
+in float32 shows the protocol alone.
 """
 
 from __future__ import annotations
@@ -81,7 +84,8 @@ def chunked(gguf: Path, model: Model, text: str, window: int) -> list[str]:
     """llama.cpp: its ids and logits, each chunk from the beginning, its second half."""
     import llama_cpp
 
-    peer = llama_cpp.Llama(str(gguf), n_ctx=window, n_batch=window, logits_all=True, verbose=False)
+    exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}  # a cache in float32
+    peer = llama_cpp.Llama(str(gguf), n_ctx=window, n_batch=window, logits_all=True, verbose=False, **exact)
     ids = peer.tokenize(text.encode(), add_bos=True, special=False)
     adds = bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(peer.model)))
     nats = np.zeros(0)

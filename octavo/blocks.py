@@ -13,13 +13,17 @@ first here: blocks of shape S hold numbers [items, *S], because NumPy is fast al
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from octavo.nn import Array
 
 SUPER = 256  # weights in a block of a K-quant
+
+
+Parts: TypeAlias = tuple[Array, Array | None, Array | None]
+"""Of blocks [*S]: integers [items, *S], and the scale and the minimum of each run of them, [runs, *S]."""
 
 
 class Format(NamedTuple):
@@ -29,8 +33,18 @@ class Format(NamedTuple):
     code: int  # GGML's number for it
     items: int  # weights in a block
     record: np.dtype[np.void]
-    numbers: Callable[[Array], Array]  # blocks [*S] -> float32 [items, *S]
+    parts: Callable[[Array], Parts]
     quantise: Callable[[Array], Array] | None = None  # float32 [N, items] -> blocks [N]
+
+    def numbers(self, blocks: Array) -> Array:
+        """Blocks [*S] -> float32 [items, *S]."""
+        q, scale, minimum = self.parts(blocks)
+        if scale is None:
+            return q
+        runs = q.reshape(len(scale), -1, *scale.shape[1:]) * scale[:, None]
+        if minimum is not None:
+            runs += minimum[:, None]  # in place: a tile is larger than the nearest cache already
+        return runs.reshape(q.shape)
 
 
 def _first(field: Array) -> Array:
@@ -39,24 +53,24 @@ def _first(field: Array) -> Array:
 
 
 def _single(field: Array) -> Array:
-    """A field of one half-precision number a block, in float32."""
-    return field.astype(np.float32, order="C")
+    """A field of one half-precision number a block, in float32, as a run."""
+    return field.astype(np.float32, order="C")[None]
 
 
 # ---------------------------------------------------------------- one number a block
 
 
-def _f16(blocks: Array) -> Array:
-    return blocks["x"].astype(np.float32)[None]
+def _f16(blocks: Array) -> Parts:
+    return blocks["x"].astype(np.float32)[None], None, None
 
 
 def _to_f16(x: Array) -> Array:
     return _records(_F16, x=x[:, 0].astype(np.float16))
 
 
-def _bf16(blocks: Array) -> Array:
+def _bf16(blocks: Array) -> Parts:
     """The upper half of a float32."""
-    return (blocks["x"].astype(np.uint32) << 16).view(np.float32)[None]
+    return (blocks["x"].astype(np.uint32) << 16).view(np.float32)[None], None, None
 
 
 def _to_bf16(x: Array) -> Array:
@@ -80,29 +94,24 @@ def _fives(blocks: Array) -> Array:
     return _nibbles(_first(blocks["qs"])) | fifth << 4
 
 
-def _q4_0(blocks: Array) -> Array:
-    return (_nibbles(_first(blocks["qs"])).view(np.int8) - np.int8(8)) * _single(blocks["d"])
+def _q4_0(blocks: Array) -> Parts:
+    return _nibbles(_first(blocks["qs"])).view(np.int8) - np.int8(8), _single(blocks["d"]), None
 
 
-def _q4_1(blocks: Array) -> Array:
-    return _plus(_nibbles(_first(blocks["qs"])) * _single(blocks["d"]), _single(blocks["m"]))
+def _q4_1(blocks: Array) -> Parts:
+    return _nibbles(_first(blocks["qs"])), _single(blocks["d"]), _single(blocks["m"])
 
 
-def _q5_0(blocks: Array) -> Array:
-    return (_fives(blocks).view(np.int8) - np.int8(16)) * _single(blocks["d"])
+def _q5_0(blocks: Array) -> Parts:
+    return _fives(blocks).view(np.int8) - np.int8(16), _single(blocks["d"]), None
 
 
-def _q5_1(blocks: Array) -> Array:
-    return _plus(_fives(blocks) * _single(blocks["d"]), _single(blocks["m"]))
+def _q5_1(blocks: Array) -> Parts:
+    return _fives(blocks), _single(blocks["d"]), _single(blocks["m"])
 
 
-def _q8_0(blocks: Array) -> Array:
-    return _first(blocks["qs"]) * _single(blocks["d"])
-
-
-def _plus(x: Array, m: Array) -> Array:
-    x += m  # in place: a tile is larger than the nearest cache already
-    return x
+def _q8_0(blocks: Array) -> Parts:
+    return _first(blocks["qs"]), _single(blocks["d"]), None
 
 
 def _to_q8_0(x: Array) -> Array:
@@ -186,27 +195,19 @@ def _shifted(packed: Array, groups: int, bits: int) -> Array:
     return runs >> shifts & np.uint8((1 << bits) - 1)
 
 
-def _of_runs(q: Array, scale: Array, minimum: Array | None = None) -> Array:
-    """``scale q - minimum`` of runs of equal length: q in any shape of 256 items, scale [runs, *S]."""
-    runs = q.reshape(len(scale), -1, *scale.shape[1:]) * scale[:, None]
-    if minimum is not None:
-        runs -= minimum[:, None]
-    return runs.reshape(SUPER, *scale.shape[1:])
-
-
-def _q2_k(blocks: Array) -> Array:
+def _q2_k(blocks: Array) -> Parts:
     scales = _first(blocks["scales"])
-    scale, minimum = _single(blocks["d"]) * (scales & 15), _single(blocks["m"]) * (scales >> 4)
-    return _of_runs(_shifted(_first(blocks["qs"]), 2, 2), scale, minimum)
+    scale, minimum = _single(blocks["d"]) * (scales & 15), -_single(blocks["m"]) * (scales >> 4)
+    return _whole(_shifted(_first(blocks["qs"]), 2, 2)), scale, minimum
 
 
-def _q3_k(blocks: Array) -> Array:
+def _q3_k(blocks: Array) -> Parts:
     packed = _first(blocks["scales"])
     upper = _shifted(packed[8:], 1, 2).reshape(16, *packed.shape[1:])
     scales = (_nibbles(packed[:8]) | upper << 4).view(np.int8) - np.int8(32)
     third = _shifted(_first(blocks["qh"]), 1, 1).reshape(2, 4, 32, *packed.shape[1:])
     q = (_shifted(_first(blocks["qs"]), 2, 2) | third << 2).view(np.int8) - np.int8(4)
-    return _of_runs(q, _single(blocks["d"]) * scales)
+    return _whole(q), _single(blocks["d"]) * scales, None
 
 
 def _scales_and_minima(blocks: Array) -> tuple[Array, Array]:
@@ -214,24 +215,29 @@ def _scales_and_minima(blocks: Array) -> tuple[Array, Array]:
     low, middle, last = np.split(_first(blocks["scales"]), 3)
     scales = np.concatenate([low & 63, last & 15 | low >> 6 << 4])
     minima = np.concatenate([middle & 63, last >> 4 | middle >> 6 << 4])
-    return _single(blocks["d"]) * scales, _single(blocks["m"]) * minima
+    return _single(blocks["d"]) * scales, -_single(blocks["m"]) * minima
 
 
-def _q4_k(blocks: Array) -> Array:
-    return _of_runs(_shifted(_first(blocks["qs"]), 4, 4), *_scales_and_minima(blocks))
+def _q4_k(blocks: Array) -> Parts:
+    return _whole(_shifted(_first(blocks["qs"]), 4, 4)), *_scales_and_minima(blocks)
 
 
-def _q5_k(blocks: Array) -> Array:
+def _q5_k(blocks: Array) -> Parts:
     qs = _first(blocks["qs"])
     fifth = _shifted(_first(blocks["qh"]), 1, 1).reshape(4, 2, 32, *qs.shape[1:])
-    return _of_runs(_shifted(qs, 4, 4) | fifth << 4, *_scales_and_minima(blocks))
+    return _whole(_shifted(qs, 4, 4) | fifth << 4), *_scales_and_minima(blocks)
 
 
-def _q6_k(blocks: Array) -> Array:
+def _q6_k(blocks: Array) -> Parts:
     ql = _first(blocks["ql"])
     lower = _shifted(ql, 2, 4).reshape(2, 4, 32, *ql.shape[1:])
     q = (lower | _shifted(_first(blocks["qh"]), 2, 2) << 4).view(np.int8) - np.int8(32)
-    return _of_runs(q, _single(blocks["d"]) * _first(blocks["scales"]))
+    return _whole(q), _single(blocks["d"]) * _first(blocks["scales"]), None
+
+
+def _whole(q: Array) -> Array:
+    """The integers of a block in one run, [256, *S], from [a, b, c, *S]."""
+    return q.reshape(SUPER, *q.shape[3:])
 
 
 # ---------------------------------------------------------------- the table

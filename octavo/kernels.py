@@ -65,6 +65,11 @@ def emitted(build: Callable[..., Any]) -> Any:
     return intrinsic(build)
 
 
+def emitted_for_literals(build: Callable[..., Any]) -> Any:
+    """The same; numbers among its arguments that are written out, `build` is told."""
+    return intrinsic(prefer_literal=True)(build)
+
+
 # ---------------------------------------------------------------- numbers
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from octavo.nn.operations import Array, Tap, namespace, softmax
+from octavo.nn.operations import Array, Tap, namespace, operation, softmax
 
 
 class Cache(NamedTuple):
@@ -43,6 +43,7 @@ def grow(cache: Cache, length: int) -> Cache:
     return cache._replace(keys=tuple(map(widen, cache.keys)), values=tuple(map(widen, cache.values)))
 
 
+@operation
 def token_positions(tokens: Array, cache: Cache | None) -> Array:
     """The positions of `tokens` [B, T], which follow what the cache holds -> [B, T]."""
     xp = namespace(tokens)
@@ -52,6 +53,7 @@ def token_positions(tokens: Array, cache: Cache | None) -> Array:
     return cache.position[:, None] + new
 
 
+@operation
 def extend(slots: Array | None, new: Array, positions: Array) -> Array:
     """`slots` [B, S, G, K] with `new` [B, T, G, K] written at `positions` [B, T]; no slots: `new` itself.
 
@@ -76,11 +78,13 @@ def extend(slots: Array | None, new: Array, positions: Array) -> Array:
     return slots.at[:, -1].add(xp.where(full, xp.nan, 0)[:, None, None].astype(slots.dtype))
 
 
+@operation
 def split_heads(x: Array, heads: int) -> Array:
     """[B, T, H*K] -> [B, T, H, K]: head h is the h-th run of K columns."""
     return x.reshape(*x.shape[:-1], heads, -1)
 
 
+@operation
 def attention(
     q: Array,
     k: Array,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +26,25 @@ def namespace(*arrays: Array) -> Any:
         if not isinstance(array, np.ndarray | np.generic):
             return array.__array_namespace__()
     return np
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def operation(equation: F) -> F:
+    """An operation that arrays of another kind than NumPy's may answer in their own way.
+
+    The first argument decides: if it has a method `__operation__`, that is asked for what takes the
+    equation's place (see `octavo.fast.recorded`).
+    """
+
+    @wraps(equation)
+    def answered(first: Any, *args: Any, **options: Any) -> Any:
+        if type(first) is not np.ndarray and (ask := getattr(first, "__operation__", None)) is not None:
+            return ask(equation.__name__)(first, *args, **options)
+        return equation(first, *args, **options)
+
+    return cast(F, answered)
 
 
 # ---------------------------------------------------------------- parameters
@@ -77,6 +97,7 @@ def view(params: Params | View) -> View:
 # ---------------------------------------------------------------- linear maps and normalisation
 
 
+@operation
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """``x W^T + b``: x [..., in], weight (out, in), bias (out,) -> [..., out]."""
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # one product, forwards and in its gradients
@@ -85,12 +106,14 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])
 
 
+@operation
 def embed(ids: Array, weight: Array) -> Array:
     """The rows of `weight` (V, D) that `ids` [...] name -> [..., D]."""
     xp = namespace(weight, ids)
     return weight[ids] if xp is np else xp.asarray(weight)[ids]
 
 
+@operation
 def rms_norm(x: Array, eps: float, gain: Array | None = None) -> Array:
     """``x / sqrt(mean(x^2) + eps)`` over the last axis (Zhang and Sennrich 2019, eq. 4)."""
     xp = namespace(x)
@@ -98,6 +121,7 @@ def rms_norm(x: Array, eps: float, gain: Array | None = None) -> Array:
     return y if gain is None else y * gain
 
 
+@operation
 def layer_norm(x: Array, eps: float, gain: Array, bias: Array) -> Array:
     """``(x - mean(x)) / sqrt(var(x) + eps) gain + bias`` over the last axis (Ba et al. 2016, eq. 4)."""
     return rms_norm(x - x.mean(axis=-1, keepdims=True), eps, gain) + bias
@@ -247,26 +271,31 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 # ---------------------------------------------------------------- activations
 
 
+@operation
 def relu(x: Array) -> Array:
     """``max(x, 0)``."""
     return namespace(x).maximum(x, 0)
 
 
+@operation
 def gelu_tanh(x: Array) -> Array:
     """The tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2)."""
     return 0.5 * x * (1 + namespace(x).tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * (x * x * x))))
 
 
+@operation
 def sigmoid(x: Array) -> Array:
     """``1 / (1 + exp(-x))``, written with tanh: no overflow, and one pass instead of three."""
     return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
 
 
+@operation
 def tanh(x: Array) -> Array:
     """``tanh(x)``."""
     return namespace(x).tanh(x)
 
 
+@operation
 def soft_cap(x: Array, cap: float) -> Array:
     """``cap tanh(x / cap)``: between -cap and cap, close to x about 0 (Gemma 2, 2024, section 2)."""
     return cap * namespace(x).tanh(x / cap)

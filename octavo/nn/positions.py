@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.errors import OctavoError
-from octavo.nn.operations import Array, namespace
+from octavo.nn.operations import Array, namespace, operation
 
 
 def frequencies(width: int, base: float = 10000.0) -> Array:
@@ -15,6 +15,7 @@ def frequencies(width: int, base: float = 10000.0) -> Array:
     return base ** (-np.arange(0, width, 2) / width)
 
 
+@operation
 def sinusoids(positions: int | Array, width: int | Array, *, interleaved: bool = False) -> Array:
     """Sinusoidal position encodings (Vaswani et al. 2017, section 3.5).
 
@@ -59,6 +60,7 @@ def require_positions(tokens: int, learned: int) -> None:
         raise OctavoError(f"the model has learned {learned} positions; a text of {tokens} tokens is too long")
 
 
+@operation
 def embed_positions(positions: Array, weight: Array) -> Array:
     """The rows of `weight` (P, D) that were learned for `positions` [B, T] -> [B, T, D].
 
@@ -84,6 +86,7 @@ def slowed(rates: Array, factor: float, length: float, low: float, high: float) 
     return rates * (kept + (1 - kept) / factor)
 
 
+@operation
 def rotary(positions: Array, rates: Array, like: Array) -> tuple[Array, Array]:
     """Cosines and sines of the angles ``m rates_i`` at position m (Su et al. 2021, section 3.4.2).
 
@@ -95,6 +98,7 @@ def rotary(positions: Array, rates: Array, like: Array) -> tuple[Array, Array]:
     return xp.cos(angles).astype(like.dtype), xp.sin(angles).astype(like.dtype)
 
 
+@operation
 def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
     """Each pair of columns i and i + K/2 of x [B, T, H, K] turned by its angle, which `rotary` gives.
 

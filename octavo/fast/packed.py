@@ -1,0 +1,220 @@
+"""Weights laid out for vector registers: 32 rows of a matrix side by side, a lane each.
+
+A panel holds 32 rows. It is cut into blocks of columns, as wide as those of the format it comes from, and a
+block holds the 32 scales, the 32 minima where there are any, and then column after column, or in 4 bits eight
+columns at once: a word of a lane has eight nibbles, the first column in the lowest. The integers and the
+scales are those of the file, laid out anew and nothing else; a product reads them from one end to the other.
+
+Formats of five bits are held in eight, and what K-quants say in two steps, a scale of scales, is multiplied
+out: in float32, as their definition does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from octavo.blocks import Format
+from octavo.nn import Array
+from octavo.quant import Quantized
+
+LANES = 32  # rows in a panel
+COLUMNS = 32  # columns that float matrices have in a block
+
+
+class Kind(NamedTuple):
+    """How a block of a panel is laid out."""
+
+    bits: str  # "nibbles", "bytes", "float32", "float16" or "bfloat16"
+    scale: str | None = None  # the type of the scales and minima
+    minimum: bool = False  # whether a minimum is stored
+    middle: int = 0  # what is taken from each nibble: the minimum is -middle scales
+    group: int = COLUMNS  # columns in a block
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """A block as NumPy sees it."""
+        fields: list[Any] = [("d", self.scale, LANES)] if self.scale else []
+        fields += [("m", self.scale, LANES)] if self.minimum else []
+        stored, columns = STORED[self.bits]
+        return np.dtype([*fields, ("q", stored, (self.group // columns, LANES))])
+
+    @property
+    def size(self) -> int:
+        """The bytes of a block."""
+        return self.record.itemsize
+
+    @property
+    def header(self) -> int:
+        """The bytes before the weights."""
+        return int(self.record.fields["q"][1])  # type: ignore[index]
+
+    @property
+    def offsets(self) -> bool:
+        """Whether the product needs the sums of x."""
+        return self.minimum or self.middle != 0
+
+
+STORED = {
+    "nibbles": ("<u4", 8),
+    "bytes": ("i1", 1),
+    "float32": ("<f4", 1),
+    "float16": ("<f2", 1),
+    "bfloat16": ("<u2", 1),
+}
+
+KINDS = (
+    Kind("nibbles", "<f2", minimum=True),  # Q4_1
+    Kind("nibbles", "<f2", middle=8),  # Q4_0
+    Kind("bytes", "<f2"),  # Q8_0, Q5_0
+    Kind("bytes", "<f2", minimum=True),  # Q5_1
+    Kind("nibbles", "<f4", minimum=True),  # Q4_K
+    Kind("bytes", "<f4", minimum=True),  # Q5_K
+    Kind("bytes", "<f4", group=16),  # Q3_K, Q6_K
+    Kind("nibbles", "<f4", minimum=True, group=16),  # Q2_K
+    Kind("float32"),
+    Kind("float16"),
+    Kind("bfloat16"),
+    Kind("nibbles", "<f4", middle=8),  # these where the processor does not read halves
+    Kind("bytes", "<f4"),
+)
+"""Every layout that there are products for."""
+
+OF_FORMAT = {
+    "Q4_0": Kind("nibbles", "<f2", middle=8),
+    "Q4_1": Kind("nibbles", "<f2", minimum=True),
+    "Q5_0": Kind("bytes", "<f2"),
+    "Q5_1": Kind("bytes", "<f2", minimum=True),
+    "Q8_0": Kind("bytes", "<f2"),
+    "Q2_K": Kind("nibbles", "<f4", minimum=True, group=16),
+    "Q3_K": Kind("bytes", "<f4", group=16),
+    "Q4_K": Kind("nibbles", "<f4", minimum=True),
+    "Q5_K": Kind("bytes", "<f4", minimum=True),
+    "Q6_K": Kind("bytes", "<f4", group=16),
+    "F16": Kind("float16"),
+    "BF16": Kind("bfloat16"),
+}
+"""The layout of each block format."""
+
+
+class Packed(NamedTuple):
+    """A matrix (out, in) in panels."""
+
+    kind: Kind
+    panels: Array  # records [panels, blocks]
+    rows: int  # out; the last panel is filled up with zeros
+    width: int  # in; so is the last block of float matrices
+
+    def numbers(self) -> Array:
+        """The matrix in float32 (out, in)."""
+        kind, panels = self.kind, self.panels
+        q = panels["q"]  # [panels, blocks, .., lanes]
+        if kind.bits == "nibbles":
+            shifts = np.arange(0, 32, 4, dtype=np.uint32)[:, None]
+            q = (q[..., None, :] >> shifts & 15).reshape(*q.shape[:2], kind.group, LANES)[:, :, natural(kind)]
+        elif kind.bits == "bfloat16":
+            q = (q.astype(np.uint32) << 16).view(np.float32)
+        w = q.astype(np.float32)
+        if kind.scale:
+            d = panels["d"].astype(np.float32)[:, :, None]
+            m = panels["m"].astype(np.float32)[:, :, None] if kind.minimum else -kind.middle * d
+            w = w * d + m
+        rows = w.transpose(0, 3, 1, 2).reshape(-1, panels.shape[1] * kind.group)
+        return rows[: self.rows, : self.width]
+
+
+def order(kind: Kind) -> Array:
+    """The columns of a block in the order in which the product takes them."""
+    if kind.bits != "nibbles":
+        return np.arange(kind.group)
+    half = kind.group // 2  # as in GGML's blocks, a byte holds a column and the one half a block on
+    return np.arange(kind.group).reshape(2, half).T.ravel()
+
+
+def natural(kind: Kind) -> Array:
+    """Where in that order each column is."""
+    return np.argsort(order(kind))
+
+
+def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
+    """A matrix (out, in) in panels.
+
+    Parameters
+    ----------
+    weight : array or Quantized
+        In float32, float16 or a block format.
+    halves : bool
+        Whether scales may be halves; otherwise they are widened.
+    """
+    if not isinstance(weight, Quantized):
+        name = {"float32": "float32", "float16": "float16"}.get(str(weight.dtype))
+        if name is None or (name == "float16" and not halves):
+            weight, name = np.asarray(weight, np.float32), "float32"
+        return _pack_floats(np.asarray(weight), Kind(name))
+    kind, format = OF_FORMAT[weight.format.name], weight.format
+    if kind.scale is None:
+        numbers = weight.blocks["x"]
+        return _pack_floats(numbers, kind) if halves else pack(np.asarray(weight), halves)
+    if kind.scale == "<f2" and not halves:
+        kind = kind._replace(scale="<f4")
+    rows, blocks = weight.blocks.shape
+    panels = np.zeros((-(-rows // LANES), blocks * format.items // kind.group), kind.record)
+    step = max(2**16 // max(blocks, 1), 1)
+    for first in range(0, len(panels), step):
+        some = panels[first : first + step]
+        _pack_blocks(weight.blocks[first * LANES : (first + len(some)) * LANES], format, kind, some)
+    return Packed(kind, panels, rows, blocks * format.items)
+
+
+def _pack_floats(numbers: Array, kind: Kind) -> Packed:
+    rows, width = numbers.shape
+    panels = np.zeros((-(-rows // LANES), -(-width // COLUMNS)), kind.record)
+    full = rows // LANES
+    for first, count, lanes in ((0, full, LANES), (full, 1, rows % LANES)):
+        some = (
+            numbers[first * LANES : first * LANES + count * lanes].reshape(count, lanes, width)
+            if lanes
+            else None
+        )
+        if some is None or not count:
+            continue
+        whole = width // COLUMNS * COLUMNS
+        q = panels["q"][first : first + count]  # [panels, blocks, columns, lanes]
+        q[:, : whole // COLUMNS, :, :lanes] = (
+            some[..., :whole].reshape(count, lanes, -1, COLUMNS).transpose(0, 2, 3, 1)
+        )
+        if width > whole:
+            q[:, -1, : width - whole, :lanes] = some[..., whole:].transpose(0, 2, 1)
+    return Packed(kind, panels, rows, width)
+
+
+def _pack_blocks(blocks: Array, format: Format, kind: Kind, panels: Array) -> None:
+    """Lay blocks [rows, blocks of a row] out in panels [panels, blocks]."""
+    if len(blocks) % LANES:
+        blocks = np.concatenate([blocks, np.zeros((-len(blocks) % LANES, blocks.shape[1]), blocks.dtype)])
+    shape = (len(panels), LANES, blocks.shape[1])
+    if format.name in ("Q4_0", "Q4_1"):  # whose words are ours
+        panels["d"] = blocks["d"].reshape(shape).transpose(0, 2, 1)
+        if kind.minimum:
+            panels["m"] = blocks["m"].reshape(shape).transpose(0, 2, 1)
+        words = np.ascontiguousarray(blocks["qs"]).view("<u4").reshape(*shape, 4)
+        panels["q"] = words.transpose(0, 2, 3, 1)
+        return
+    q, d, m = format.parts(blocks)  # [items, rows, blocks], [runs, rows, blocks] twice
+    runs = format.items // kind.group
+
+    def laid(part: Array) -> Array:
+        """[n * runs, rows, blocks] -> [panels, blocks * runs, n, lanes]."""
+        part = part.reshape(runs, -1, *shape)
+        return part.transpose(2, 4, 0, 1, 3).reshape(shape[0], shape[2] * runs, -1, LANES)
+
+    panels["d"] = laid(d)[:, :, 0]
+    if kind.minimum:
+        panels["m"] = laid(m)[:, :, 0]
+    q = laid(q)
+    if kind.bits == "nibbles":
+        pairs = q[:, :, order(kind)].astype(np.uint32).reshape(*q.shape[:2], -1, 8, LANES)
+        shifts = np.arange(0, 32, 4, dtype=np.uint32)[:, None]
+        q = (pairs << shifts).sum(axis=3, dtype=np.uint32)
+    panels["q"] = q

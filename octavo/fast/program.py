@@ -1,0 +1,242 @@
+"""A recorded forward as a program: compiled instructions, their buffers, and the weights laid out for them.
+
+Activations that do not live at the same time share a buffer. An instruction waits for those before it only
+where it reads what they write, or writes what they use.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+from octavo import nn
+from octavo.fast import instructions as made
+from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, pack
+from octavo.fast.recorded import Buffer, Operation, Record, Unrecorded
+from octavo.fast.team import TEAM, address
+from octavo.kernels import HALVES
+from octavo.nn import Array
+
+WORDS = 24  # numbers that an instruction has
+SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
+
+
+class Program:
+    """A model's forward: ``program(tokens, state)`` gives its logits and state, to rounding.
+
+    Parameters
+    ----------
+    record : Record
+        The operations. Their weights are laid out anew here; what is written to them later does not count.
+    threads : int
+        How many threads run it. They do not change a bit of what it gives, nor do the other rows.
+    dtype : dtype
+        Of the caches: float32 or float16.
+    packs : dict, optional
+        The weights of another program of the same record, laid out.
+
+    Raises
+    ------
+    Unrecorded
+        If there is no instruction for an operation.
+    """
+
+    def __init__(
+        self, record: Record, threads: int, dtype: Any = np.float32, packs: dict[int, Packed] | None = None
+    ) -> None:
+        if record.logits is None:
+            raise Unrecorded("a forward without logits")
+        self.threads, self.feeds, self.logits = threads, record.feeds, record.logits
+        self.dtype = np.dtype(dtype)
+        self.cache = self.dtype.name
+        if self.cache not in made.APPEND:
+            raise Unrecorded(f"a cache in {self.cache}")
+        self.kept = list[Any]()  # what instructions hold addresses of
+        self.packs = dict[int, Packed]() if packs is None else packs
+        self.places, self.sizes = shared(record)
+        self.deepest = 0  # columns of the widest matrix
+        operations = record.operations
+        self.words = np.zeros((len(operations), WORDS), np.int64)
+        self.counters = np.zeros((len(operations), SPACED), np.int64)
+        last = max((i for i, op in enumerate(operations) if op.name in ("append", "attention")), default=-1)
+        for i, (op, waits) in enumerate(zip(operations, barriers(operations, self.places), strict=True)):
+            function, own = self.instruction(op)
+            counter = address(self.counters) + self.counters.strides[0] * i
+            self.words[i, : made.OWN] = function.address, waits, counter, i > last
+            self.words[i, made.OWN : made.OWN + len(own)] = own
+        self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
+        self.frame = np.zeros(made.BUFFERS + len(self.sizes) + self.layers, np.int64)
+        self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
+        self.given = np.zeros((0, 1), np.float32)
+        self.slots: tuple[int, Any] = 0, None
+        self.lock = threading.Lock()
+
+    # ------------------------------------------------------------ making
+
+    def instruction(self, op: Operation) -> tuple[made.Instruction, list[int]]:
+        """What computes an operation, and its own arguments."""
+        c, name, number = op.constants, op.name, list[int]()
+        where = [n for buffer in op.buffers for n in self.place(buffer)]
+        if name == "linear":
+            packed = self.packed(c["weight"])
+            panels, blocks = packed.panels.shape
+            self.deepest = max(self.deepest, blocks * packed.kind.group)
+            bias = 0 if c["bias"] is None else self.keep(np.pad(c["bias"], (0, -len(c["bias"]) % LANES)))
+            number = [address(packed.panels), panels, blocks, bias]
+            return made.MULTIPLY[KINDS.index(packed.kind)], where + number
+        if name == "append":
+            return made.APPEND[self.cache], [*where, len(self.sizes) + c["slots"], c["width"]]
+        if name == "attention":
+            columns = next(n for n in made.AT_ONCE if c["width"] % n == 0)
+            slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
+            number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
+            return made.ATTENTION[self.cache, columns], where + number
+        if name in made.EACH:
+            number = [op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
+            return made.EACH[name], where + number
+        if name in ("rms_norm", "layer_norm"):
+            number = [c["width"], op.reads[0].width // c["width"]]
+            number += [0 if n is None else self.keep(n) for n in (c["eps"], c["gain"], c.get("bias"))]
+            return (made.layer_norm if name == "layer_norm" else made.rms_norm), where + number
+        if name == "rotate":
+            return made.rotate, [*where, c["width"], c["heads"]]
+        raise Unrecorded(name)
+
+    def place(self, buffer: Buffer) -> tuple[int, int, int]:
+        """Number, offset and stride."""
+        place = self.places[buffer.number]
+        return place, buffer.offset, self.sizes[place]
+
+    def keep(self, numbers: Any) -> int:
+        """The address of numbers in float32 that stay where they are."""
+        self.kept.append(np.atleast_1d(np.array(numbers, np.float32)))
+        return address(self.kept[-1])
+
+    def packed(self, weight: Array) -> Packed:
+        """A weight laid out, once for all who use it."""
+        if id(weight) not in self.packs:
+            self.kept.append(weight)  # so that no other has its id
+            self.packs[id(weight)] = pack(weight, HALVES)
+        return self.packs[id(weight)]
+
+    # ------------------------------------------------------------ running
+
+    def __call__(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
+        """Ids [B, T] and a cache with room for them -> logits [B, T, V], and the cache."""
+        return self.run(tokens, state, 0)
+
+    def last(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
+        """As a call, with the logits of the last tokens alone, [B, 1, V]: of one row that is less work."""
+        batch, time = tokens.shape
+        if batch > 1:
+            logits, state = self(tokens, state)
+            return logits[:, -1:], state
+        return self.run(tokens, state, time - 1)
+
+    def run(self, tokens: Array, state: nn.Cache, first: int) -> tuple[Array, nn.Cache]:
+        """Run it; logits are those from row `first` of all rows on."""
+        batch, time = tokens.shape
+        rows = batch * time
+        positions = state.position[:, None] + np.arange(time)
+        if int(positions.max()) >= state.room:
+            raise IndexError(
+                f"a cache of {state.room} slots has no room for {int(positions.max()) + 1} tokens"
+            )
+        flat = np.ascontiguousarray(positions, np.int64)
+        with self.lock:
+            self.make_room(rows, state.room)
+            self.show(state)
+            for buffer, compute in self.feeds:
+                fed = compute(tokens, positions)
+                fed = fed if fed.ndim == 1 else fed.reshape(rows, -1)
+                self.buffers[self.places[buffer.number]][:rows, : buffer.width] = fed
+            given = self.room_for_logits(rows - first)
+            frame, width = self.frame, given.shape[1]
+            frame[made.ROWS], frame[made.TIME], frame[made.FIRST] = rows, time, first
+            frame[made.ROOM], frame[made.POSITIONS] = state.room, address(flat)
+            frame[made.BUFFERS + self.places[self.logits.number]] = address(given) - 4 * width * first
+            self.counters[...] = 0
+            TEAM.run(frame, self.words)
+        logits = given[:, : self.logits.width].reshape(batch, -1, self.logits.width)
+        return logits, state._replace(position=state.position + time)
+
+    def make_room(self, rows: int, room: int) -> None:
+        """Buffers for so many rows, and scratch for what products and scores need."""
+        if rows > self.rows:
+            self.rows = rows
+            own = self.places[self.logits.number]
+            self.buffers = [
+                np.zeros((0 if i == own else rows, n), np.float32) for i, n in enumerate(self.sizes)
+            ]
+            start = made.BUFFERS
+            self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
+        need = 4 * max((LANES + self.rows + self.rows // 8 + 1) * self.deepest, room) + 64
+        if self.scratch.shape[1] < need:
+            self.scratch = np.zeros((self.threads, need), np.uint8)
+            self.frame[made.THREADS] = self.threads
+            self.frame[made.SCRATCH], self.frame[made.SCRATCH_SIZE] = address(self.scratch), need
+
+    def room_for_logits(self, rows: int) -> Array:
+        """An array that nobody has: the last one, if nobody kept it."""
+        if len(self.given) != rows or sys.getrefcount(self.given) > 2:  # this object's, and the argument's
+            self.given = np.zeros((rows, self.sizes[self.places[self.logits.number]]), np.float32)
+        return self.given
+
+    def show(self, state: nn.Cache) -> None:
+        """Tell the instructions where the cache is, unless they know."""
+        known, alive = self.slots
+        if known == id(state.keys) and alive() is state.keys[0]:
+            return
+        pairs = zip(state.keys, state.values, strict=True)
+        slots = [part for pair in pairs for part in pair]
+        if not all(part.dtype == self.dtype and part.flags.c_contiguous for part in slots):
+            raise ValueError(f"a cache is contiguous arrays of {self.dtype}")
+        self.frame[made.BUFFERS + len(self.sizes) :] = [address(part) for part in slots]
+        self.slots = id(state.keys), weakref.ref(state.keys[0])
+
+
+def shared(record: Record) -> tuple[list[int], list[int]]:
+    """Which of few buffers each activation gets -> the number for each, and the widths of the few.
+
+    What is fed, and the logits, have buffers of their own.
+    """
+    widths = [-(-width // COLUMNS) * COLUMNS for width in record.widths]
+    ends = {buffer.number: i for i, op in enumerate(record.operations) for buffer in op.buffers}
+    places, sizes = [-1] * len(widths), list[int]()
+    free: dict[int, list[int]] = {}
+    alone = {buffer.number for buffer, _ in record.feeds}
+    if record.logits:
+        alone.add(record.logits.number)
+    for number in sorted(alone):
+        places[number] = len(sizes)
+        sizes.append(widths[number])
+    for i, op in enumerate(record.operations):
+        for number in (buffer.number for buffer in op.buffers if places[buffer.number] < 0):
+            if not free.get(widths[number]):
+                free[widths[number]] = [len(sizes)]
+                sizes.append(widths[number])
+            places[number] = free[widths[number]].pop()
+        for number in {buffer.number for buffer in op.buffers} - alone:
+            if ends[number] == i:
+                free.setdefault(widths[number], []).append(places[number])
+    return places, sizes
+
+
+def barriers(operations: list[Operation], places: list[int]) -> list[bool]:
+    """Which operations have to wait for those before them."""
+    found, read, written = list[bool](), set[Any](), set[Any]()
+    for op in operations:
+        reads: set[Any] = {places[buffer.number] for buffer in op.reads}
+        writes: set[Any] = {places[op.write.number]} if op.write else set()
+        writes |= {("slots", op.constants["slots"])} if op.name == "append" else set()
+        reads |= {("slots", op.constants[name]) for name in ("keys", "values") if op.name == "attention"}
+        waits = bool(reads & written or writes & (read | written))
+        if waits:
+            read, written = set(), set()
+        read, written = read | reads, written | writes
+        found.append(waits)
+    return found

@@ -1,0 +1,65 @@
+"""Weights in panels: the numbers of every format, to the bit, and every layout there is a product for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from octavo.blocks import FORMATS
+from octavo.fast.packed import KINDS, LANES, OF_FORMAT, pack
+from octavo.quant import Quantized
+
+
+def blocks_of(name: str, rows: int, blocks: int, seed: int = 0) -> Quantized:
+    """A matrix of random blocks whose numbers are of a size that occurs."""
+    format, rng = FORMATS[name], np.random.default_rng(seed)
+    made = np.frombuffer(rng.bytes(rows * blocks * format.record.itemsize), format.record).copy()
+    for field in ("d", "m", "x"):
+        if field in format.record.names:
+            numbers = rng.normal(0, 0.05, made[field].shape)
+            if name == "BF16":
+                made[field] = numbers.astype(np.float32).view(np.uint32) >> 16
+            else:
+                made[field] = numbers
+    return Quantized(made.reshape(rows, blocks), format)
+
+
+@pytest.mark.parametrize("halves", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_laid_out_exactly(name: str, halves: bool) -> None:
+    items = FORMATS[name].items
+    weight = blocks_of(name, 71, 70 if items == 1 else 3)
+    packed = pack(weight, halves)
+    assert packed.kind in KINDS
+    assert packed.panels.shape[0] == -(-71 // LANES)
+    np.testing.assert_array_equal(packed.numbers(), np.asarray(weight))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (32, 32), (33, 31), (64, 100), (5, 576)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_floats_are_laid_out_exactly(shape: tuple[int, int], dtype: str) -> None:
+    weight: Any = np.random.default_rng(1).normal(size=shape).astype(dtype)
+    packed = pack(weight)
+    assert packed.kind.bits == dtype
+    np.testing.assert_array_equal(packed.numbers(), weight)
+    filled = packed._replace(rows=packed.panels.shape[0] * LANES, width=packed.panels.shape[1] * 32).numbers()
+    assert not filled[shape[0] :].any()
+    assert not filled[:, shape[1] :].any()
+
+
+def test_five_bits_and_less_cost_what_the_page_says() -> None:
+    sizes = {name: OF_FORMAT[name].size * 8 / LANES / OF_FORMAT[name].group for name in FORMATS}
+    assert sizes == {
+        "F16": 16,
+        "BF16": 16,
+        "Q8_0": 8.5,
+        "Q4_0": 4.5,
+        "Q4_1": 5,
+        "Q5_0": 8.5,
+        "Q5_1": 9,
+        "Q2_K": 8,
+        "Q3_K": 10,
+        "Q4_K": 6,
+        "Q5_K": 10,
+        "Q6_K": 10,
+    }

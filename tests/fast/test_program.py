@@ -1,0 +1,291 @@
+"""Programs beside the equations: the same numbers; and no bit depends on company, threads or cuts."""
+
+import sys
+import threading
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from octavo import models, nn
+from octavo.blocks import FORMATS
+from octavo.fast import Compiled, compiled, pays
+from octavo.fast.packed import KINDS, OF_FORMAT
+from octavo.fast.program import Program
+from octavo.fast.recorded import Ids, Places, Record, Slots, Unrecorded, Value, record
+from octavo.model import Model
+from octavo.quant import Quantized, quantise
+
+from ..conftest import CONFIGS, V, build
+from .test_packed import blocks_of
+
+RECORDED = [
+    name
+    for name, (kind, _) in CONFIGS.items()
+    if models.architecture(kind) is not models.recurrent and kind != "folio"
+]
+CLOSE = {"rtol": 2e-4, "atol": 2e-5}
+
+
+def product(weight: Any, x: Any, threads: int = 2, bias: Any = None) -> Any:
+    """``x W^T + b`` of rows x [B, in], by a program of little else."""
+    made = Record()
+    fed = made.feed((x.shape[1],), lambda tokens, positions: x[tokens[:, 0]])
+    nothing: Any = made.feed((1, 1), lambda tokens, positions: np.zeros(1))
+    slots: list[Any] = [nn.extend(Slots(made, n, (1, 1)), nothing, Places(made)) for n in range(2)]
+    assert len(slots) == 2
+    made.logits = nn.linear(fed, weight, bias).buffer
+    state = nn.empty_cache(1, len(x), 1, 1, 1, x)
+    logits, _ = Program(made, threads)(np.arange(len(x))[:, None], state)
+    return logits[:, 0].copy()
+
+
+# ---------------------------------------------------------------- products
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "float32", "float16"])
+def test_a_product_is_that_of_the_widened_matrix(name: str) -> None:
+    if name in FORMATS:
+        weight: Any = blocks_of(name, 71, 70 if FORMATS[name].items == 1 else 2)
+    else:
+        weight = np.random.default_rng(0).normal(size=(71, 70)).astype(name)
+    x = np.random.default_rng(2).normal(size=(8, weight.shape[1])).astype(np.float32)
+    bias = np.random.default_rng(3).normal(size=71).astype(np.float32)
+    exact = x.astype(np.float64) @ np.asarray(weight, np.float64).T + bias
+    found = product(weight, x, bias=bias)
+    spread = np.abs(x).astype(np.float64) @ np.abs(np.asarray(weight, np.float64)).T + 1
+    assert (np.abs(found - exact) / spread).max() < 5e-7
+    alone = [product(weight, x[i : i + 1], threads=1, bias=bias)[0] for i in range(8)]
+    pairs = [row for i in range(0, 8, 2) for row in product(weight, x[i : i + 2], threads=3, bias=bias)]
+    np.testing.assert_array_equal(found, alone)  # one row reads panels, many widen them: the same bits
+    np.testing.assert_array_equal(found, pairs)
+
+
+def test_every_layout_is_of_some_format() -> None:
+    wide = {kind._replace(scale="<f4") for kind in OF_FORMAT.values() if kind.scale == "<f2"}
+    assert set(KINDS) == {*OF_FORMAT.values(), *wide, *(k for k in KINDS if k.bits == "float32")}
+
+
+# ---------------------------------------------------------------- forwards
+
+
+def ids_of(*shape: int, seed: int = 1) -> Any:
+    return np.random.default_rng(seed).integers(0, V, shape)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_forward_is_that_of_the_equations(name: str) -> None:
+    model, ids = build(name), ids_of(2, 9)
+    step = Compiled(model)
+    expected, after = model.forward(ids)
+    found, state = step(ids, model.init_state(2, 9))
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    for mine, theirs in zip((*state.keys, *state.values), (*after.keys, *after.values), strict=True):
+        np.testing.assert_allclose(mine, theirs[:, : mine.shape[1]], **CLOSE)
+    np.testing.assert_array_equal(state.position, [9, 9])
+    last, _ = step.last(ids, model.init_state(2, 9))
+    np.testing.assert_array_equal(last[:, 0], found[:, -1])
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_company_cuts_and_threads_change_no_bit(name: str) -> None:
+    model, ids = build(name), ids_of(3, 8)
+    steps = [Compiled(model), Compiled(model)]
+    steps[1].threads = 3
+    whole, _ = steps[0](ids, model.init_state(3, 8))
+    for step in steps:
+        for row in range(3):
+            state, found = model.init_state(1, 8), []
+            for start, end in ((0, 1), (1, 2), (2, 5), (5, 6), (6, 8)):
+                logits, state = step(ids[row : row + 1, start:end], state)
+                found.append(logits[0].copy())
+            np.testing.assert_array_equal(np.concatenate(found), whole[row])
+            one, _ = step.last(ids[row : row + 1], model.init_state(1, 8))
+            np.testing.assert_array_equal(one[0, 0], whole[row, -1])
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_rows_of_different_ages_go_on_together(name: str) -> None:
+    model, ids = build(name), ids_of(2, 8)
+    step = Compiled(model)
+    _, a = step(ids[:1, :3], model.init_state(1, 8))
+    _, b = step(ids[1:, :6], model.init_state(1, 8))
+    both = nn.Cache(
+        tuple(np.concatenate(pair) for pair in zip(a.keys, b.keys, strict=True)),
+        tuple(np.concatenate(pair) for pair in zip(a.values, b.values, strict=True)),
+        np.concatenate([a.position, b.position]),
+    )
+    found, _ = step(ids[[0, 1], [3, 6]][:, None], both)
+    np.testing.assert_array_equal(found[0], step(ids[:1, 3:4], a)[0][0])
+    np.testing.assert_array_equal(found[1], step(ids[1:, 6:7], b)[0][0])
+
+
+def test_a_cache_in_halves_is_that_of_the_equations() -> None:
+    model, ids = build(RECORDED[-1]), ids_of(1, 9)
+    step, like = Compiled(model), np.zeros(0, np.float16)
+    empty = [model.architecture.init_state(model.config, 1, 9, like) for _ in range(2)]
+    found, state = step(ids, empty[0])
+    assert state.keys[0].dtype == np.float16
+    expected, after = model.forward(ids)
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=5e-3)
+    np.testing.assert_allclose(state.keys[0], after.keys[0][:, :9], rtol=1e-3, atol=1e-6)
+
+
+def test_quantised_weights_and_a_wide_model() -> None:
+    config = {**CONFIGS["llama"][1], "vocab_size": 70, "hidden_size": 64, "intermediate_size": 96}
+    config |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+    config = {k: v for k, v in config.items() if k != "head_dim"}
+    made = models.architecture("llama").Config(**config)
+    params = models.initial_params("llama", made, np.random.default_rng(0))
+    params = {
+        k: p + np.float32(0.02) * np.random.default_rng(1).normal(size=p.shape).astype(np.float32)
+        for k, p in params.items()
+    }
+    some = {k: quantise(p, "Q4_1") if p.ndim == 2 and "down" not in k else p for k, p in params.items()}
+    model = Model("llama", made, some)
+    assert pays(model)
+    widened = model.with_params({k: np.asarray(p) for k, p in some.items()})
+    assert not pays(widened)
+    ids = np.random.default_rng(3).integers(0, 70, (1, 12))
+    step = compiled(model)
+    assert step is not None
+    assert step is compiled(model)
+    np.testing.assert_allclose(
+        step(ids, model.init_state(1, 12))[0], widened.forward(ids)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+# ---------------------------------------------------------------- what cannot be recorded
+
+
+@pytest.mark.parametrize("name", [*sorted({"folio"} & set(CONFIGS)), "gru"])
+def test_other_models_run_by_their_equations(name: str) -> None:
+    assert compiled(build(name)) is None
+
+
+def test_parameters_of_another_kind_run_by_their_equations() -> None:
+    model = build("llama")
+    assert compiled(model.with_params({k: p.astype(np.float64) for k, p in model.params.items()})) is None
+
+
+def test_what_there_is_no_instruction_for_is_not_recorded() -> None:
+    made = Record()
+    x = made.feed((4,), lambda tokens, positions: np.zeros(4))
+    for strange in (
+        lambda: np.exp(x),
+        lambda: x - 1,
+        lambda: x.swapaxes(0, 1),
+        lambda: x.astype(np.float64),
+        lambda: x.reshape(4, 1),
+        lambda: x[0],
+        lambda: x[:, :, ::2],
+        lambda: nn.softmax(x),
+        lambda: nn.linear(x[:, :, 1:3], np.zeros((2, 2), np.float32)),
+        lambda: x + made.feed((3,), lambda tokens, positions: np.zeros(3)),
+        lambda: nn.embed(Places(made), np.zeros((2, 2))),
+        lambda: nn.extend(Slots(made, 0, (1, 4)), x, Places(made)),
+        lambda: Ids(made).dtype,
+    ):
+        with pytest.raises((Unrecorded, TypeError)):
+            strange()
+    model = build("llama")
+    cache = model.init_state(1, 2)._replace(recent=(np.zeros(1),))
+    with pytest.raises(Unrecorded, match="memory besides"):
+        record(model.architecture.forward, model.params, model.config, cache)
+    with pytest.raises(Unrecorded, match="without logits"):
+        Program(Record(), 1)
+
+
+# ---------------------------------------------------------------- running
+
+
+def test_a_full_cache_is_an_error_and_nothing_is_written() -> None:
+    model = build("llama")
+    step, state = Compiled(model), model.init_state(1, 2)
+    with pytest.raises(IndexError, match="2 slots has no room for 3 tokens"):
+        step(ids_of(1, 3), state)
+    assert not state.keys[0].any()
+
+
+def test_logits_that_somebody_keeps_stay_what_they_are() -> None:
+    model = build("llama")
+    step = Compiled(model)
+    first, state = step(ids_of(1, 1), model.init_state(1, 3))
+    kept = first.copy()
+    part = first[0, -1]
+    del first
+    step(ids_of(1, 1, seed=5), state)
+    np.testing.assert_array_equal(part, kept[0, -1])
+
+
+def test_threads_of_python_may_all_ask() -> None:
+    model, ids = build("llama"), ids_of(4, 8)
+    step = Compiled(model)
+    expected = [step(ids[i : i + 1], model.init_state(1, 8))[0].copy() for i in range(4)]
+    wrong = list[int]()
+
+    def ask(i: int) -> None:
+        found = [step(ids[i : i + 1], model.init_state(1, 8))[0].copy() for _ in range(40)]
+        wrong.extend(i for one in found if not np.array_equal(one, expected[i]))
+
+    asking = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert not wrong
+
+
+def test_a_step_costs_the_same_whatever_the_depth() -> None:
+    """Calls of Python and bytes allocated: what the clock would show on a quiet machine."""
+
+    def costs(layers: int) -> tuple[int, int]:
+        config = models.architecture("llama").Config(**{**CONFIGS["llama"][1], "num_hidden_layers": layers})
+        model = Model("llama", config, models.initial_params("llama", config, np.random.default_rng(0)))
+        step, state, calls = Compiled(model), model.init_state(1, 16), 0
+        token = ids_of(1, 1)
+        for _ in range(3):
+            _, state = step(token, state)
+
+        def count(frame: Any, event: str, arg: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        _, state = step(token, state)
+        sys.setprofile(None)
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        step(token, state)
+        peak = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+        return calls, peak
+
+    shallow, deep = costs(1), costs(8)
+    assert deep[0] == shallow[0] < 120
+    assert abs(deep[1] - shallow[1]) < 1000
+    assert deep[1] < 20_000
+
+
+def test_a_program_reads_the_bytes_of_its_file() -> None:
+    weight = blocks_of("Q4_1", 64, 4)
+    params = {"w": weight}
+    made = Record()
+    x = made.feed((weight.shape[1],), lambda tokens, positions: np.zeros(128))
+    made.logits = nn.linear(x, params["w"]).buffer
+    program = Program(made, 1)
+    assert isinstance(weight, Quantized)
+    assert sum(packed.panels.nbytes for packed in program.packs.values()) == weight.nbytes
+
+
+def test_values_are_seen_as_they_would_be() -> None:
+    made = Record()
+    x: Any = made.feed((6, 4), lambda tokens, positions: np.zeros((6, 4)))
+    assert isinstance(x, Value)
+    assert x.shape == (1, 1, 6, 4)
+    part = x[:, :, 2:4]
+    assert part.shape == (1, 1, 2, 4)
+    assert part.buffer[1:] == (8, 8)
+    assert x.reshape(1, 1, 3, -1).shape == (1, 1, 3, 8)

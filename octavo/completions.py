@@ -85,8 +85,6 @@ def completions(model: Model, requests: Iterable[Request], *, batch: int = 16) -
     >>> [(c.text, c.finish_reason) for c in completions(octavo.load("christie-rnn"), asked)][0]
     ('rot', 'length')
     """
-    if not is_whole(batch) or batch < 1:
-        raise OctavoError(f"batch is how many prompts are continued at a time, at least 1, not {batch!r}")
     waiting, reading = list[Ready](), None
     for number, request in enumerate(requests, 1):
         try:
@@ -97,6 +95,8 @@ def completions(model: Model, requests: Iterable[Request], *, batch: int = 16) -
             waiting.append(ready(model, request))
         except OctavoError as error:
             raise OctavoError(f"prompt {number}: {error}") from None
+    if not is_whole(batch) or batch < 1:
+        raise OctavoError(f"batch is how many prompts are continued at a time, at least 1, not {batch!r}")
     return finished(model, waiting, reading or Reading(), batch)
 
 

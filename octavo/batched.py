@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from octavo import nn, prefill
-from octavo.decoding import Memory, _stepper, _twins, by_equations, check, twins_pay
+from octavo.decoding import Memory, _stepper, _twins, by_equations, check, twins_pay, warn
 from octavo.model import Model, with_room
 from octavo.prefill import Reading
 from octavo.sample import Draws, Sampling, Token
@@ -55,16 +55,18 @@ class Batch:
     Examples
     --------
     >>> import octavo
-    >>> model, batch = octavo.load("bard"), Batch(octavo.load("bard"))
-    >>> rows = [batch.join(ids, Sampling(seed=1), limit=2) for ids in ([3, 1, 4], [1, 5])]
-    >>> [[token.id for row, token in batch.draw() if row is rows[1]] for _ in range(2)]
-    [[402], [61]]
-    >>> [token.id for token in octavo.tokens(model, [1, 5], seed=1, limit=2)]
-    [402, 61]
+    >>> model = octavo.load("bard")
+    >>> batch = Batch(model)
+    >>> first = batch.join([3, 1, 4], Sampling(seed=1), limit=2)
+    >>> second = batch.join([1, 5], Sampling(temperature=0), limit=2)
+    >>> found = [token for _ in range(2) for row, token in batch.draw() if row is second]
+    >>> [t.id for t in found] == [t.id for t in octavo.tokens(model, [1, 5], temperature=0, limit=2)]
+    True
     """
 
     def __init__(self, model: Model, *, cache: str | None = None, slide: bool = False) -> None:
         self.model, self.reading, self.memory = model, Reading(cache, slide), Memory()
+        self.warned = slide or model.context is None
         self.step = self.equation = _stepper(model)
         self.slow, self.fast = by_equations(model), False
         self.fixed = nn.namespace(*model.params.values()) is not np  # JAX compiles each number of rows
@@ -90,12 +92,18 @@ class Batch:
         ------
         OctavoError
             As `octavo.tokens`; the other rows are as they were.
+
+        Warns
+        -----
+        UserWarning
+            Here or in `draw`, as `octavo.tokens` does; once, whichever text it is.
         """
         prompt = check(self.model, ids, limit, stop, sampling, self.reading)
         draws = Draws(sampling, prompt, self.model.vocab_size)
         row = Row(self.reading.window(self.model, prompt.tolist()), int(limit), frozenset(stop), draws)
         if self.fast:
             self._hasten(row)
+        self._watch(row)
         if row.left:
             self.joining.append((row, self._read(row.ids)))
         return row
@@ -127,6 +135,7 @@ class Batch:
             row.ids.append(token.id)
             row.left -= 1
             drawn.append((row, token))
+            self._watch(row)
             if token.id in row.stop or not row.left:
                 self.rows[place] = None
         return drawn
@@ -188,6 +197,12 @@ class Batch:
                 self.rows[place] = last
         if len(self.rows) < count:
             self.state = nn.first_rows(self.state, len(self.rows))
+
+    def _watch(self, row: Row) -> None:
+        """Warn, once, of a text that outgrows the context."""
+        if not self.warned and len(row.ids) > (self.model.context or 0):
+            self.warned = True
+            warn(self.model.context or 0)
 
     def _hasten(self, row: Row) -> None:
         """Have twins compute the steps, and the draws of a row, from now on."""

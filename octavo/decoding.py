@@ -26,7 +26,7 @@ from octavo.models import recurrent
 from octavo.prefill import Reading, Step
 from octavo.sample import Draws, Pick, Sampling, SamplingOptions, Token
 
-__all__ = ["DecodingOptions", "Memory", "Token", "check", "tokens"]
+__all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
 TWINS_PAY = 1000  # tokens: who writes as many may well write the thousands that importing Numba takes
@@ -208,7 +208,7 @@ def _draw(
     text = Text(model, reading, memory)
     rows, guessed = text.begin(prompt.tolist(), limit), list[int]()
     if context is not None and length > context:
-        _warn(context)
+        warn(context)
     while left:
         drawn = list[Token]()  # of one pass: a token for each guess that is right, and one more
         for row, guess in zip(rows, [*guessed, None], strict=True):
@@ -224,7 +224,7 @@ def _draw(
                 return
             yield token
             if length == context:
-                _warn(context)
+                warn(context)
             length += 1
         if left:
             guessed = guesses.next(text.room(left - 1)) if guesses is not None else []
@@ -296,7 +296,8 @@ def twins_pay() -> bool:
     return "octavo.twins" in sys.modules or next(WRITTEN) > TWINS_PAY
 
 
-def _warn(context: int) -> None:
+def warn(context: int) -> None:
+    """Say that a text has outgrown the context of a model that is not kept within it."""
     warnings.warn(
         f"the text is longer than the {context} tokens of context the model was trained on; "
         "what follows may make less sense",

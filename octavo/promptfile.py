@@ -75,7 +75,7 @@ class Answering:
 
     Examples
     --------
-    >>> import octavo
+    >>> import octavo, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     prompts, out = Path(folder) / "prompts.jsonl", Path(folder) / "out.jsonl"
     ...     _ = prompts.write_text('{"prompt": "poi"}\n{"prompt": "mr. ", "limit": 9, "stop": "e"}\n')

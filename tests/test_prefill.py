@@ -115,7 +115,9 @@ def test_published_models_are_not_let_past_their_context(name: str) -> None:
     context = model.context or 0
     assert len(list(octavo.tokens(model, [1] * 3, limit=context - 2, seed=0))) == context - 2
     for prompt, limit in ((3, context - 1), (context, 2), (context + 1, 0), (context + 1, 1)):
-        with pytest.raises(OctavoError, match=rf"do not fit into the model's context of {context} tokens: .*slide"):
+        with pytest.raises(
+            OctavoError, match=rf"do not fit into the model's context of {context} tokens: .*slide"
+        ):
             octavo.tokens(model, [1] * prompt, limit=limit)
     assert len(list(octavo.tokens(model, [1] * context, limit=1, seed=0))) == 1
 

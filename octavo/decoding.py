@@ -123,11 +123,11 @@ def tokens(
         can be set back, which are the Transformers but `folio`.
     slide : bool
         Whether a text may outgrow the context: the oldest half of it is dropped then, and the rest read
-        again, as `octavo.prefill.window` says. A text that recurs at the edge costs a reading of half a
-        context for every half a context that is written. The repetition penalty counts all of the text.
+        again, as `octavo.prefill.window` says, which costs about as much reading as writing. The repetition
+        penalty counts all of the text. A recurrent model has nothing that slides.
     cache : {"float32", "float16"}, optional
-        What keys and values are kept in: half as many bytes for a loss that `Model.init_state` leaves to
-        the reader; by default the dtype of the parameters.
+        What keys and values of a Transformer are kept in; by default the dtype of the parameters. Half
+        precision takes half the memory, for a perplexity that differs in the seventh digit (`bard`).
 
     Yields
     ------

@@ -52,7 +52,10 @@ class Reading:
 
     def empty(self, model: Model, room: int) -> Any:
         """A state that has read nothing."""
-        return model.init_state(1, room, self.cache)
+        try:
+            return model.init_state(1, room, self.cache)
+        except MemoryError as error:
+            raise OctavoError(f"a text of {room:,} tokens does not fit into memory ({error})") from None
 
     def keeps(self, state: Any) -> bool:
         """Whether a state is kept as it is to be."""

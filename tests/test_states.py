@@ -10,8 +10,10 @@ from octavo import nn
 
 from .conftest import CONFIGS, V, build
 
-every = pytest.mark.parametrize("name", CONFIGS)
-libraries = pytest.mark.parametrize("library", ["numpy", "jax"])
+ON_JAX = ["lstm", "folio", "llama-tied"]
+each = pytest.mark.parametrize(
+    ("name", "library"), [*((name, "numpy") for name in CONFIGS), *((name, "jax") for name in ON_JAX)]
+)
 
 
 def ids_of(*shape: int, seed: int = 1) -> Any:
@@ -31,8 +33,7 @@ def leaves(state: Any) -> list[Any]:
     return [np.array(x) for x in jax.tree.leaves(state)]
 
 
-@every
-@libraries
+@each
 def test_branches_of_one_text_do_not_meet(name: str, library: str) -> None:
     model, (state,) = read(name, library, ids_of(5))
     kept, more = nn.copy_state(state), ids_of(3, 4, seed=2)
@@ -49,8 +50,7 @@ def test_branches_of_one_text_do_not_meet(name: str, library: str) -> None:
         np.testing.assert_array_equal(a, b[[2, 0]])
 
 
-@every
-@libraries
+@each
 def test_rows_of_several_texts_are_one_state(name: str, library: str) -> None:
     texts = [ids_of(n, seed=n) for n in (3, 6, 1)]
     model, states = read(name, library, *texts)
@@ -82,8 +82,7 @@ def test_a_copy_has_the_room_of_the_original() -> None:
 # ---------------------------------------------------------------- caches in half precision
 
 
-@every
-@libraries
+@each
 def test_a_cache_in_half_precision_is_close_and_stays_so(name: str, library: str) -> None:
     model = build(name)
     if library == "jax":

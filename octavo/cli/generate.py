@@ -34,8 +34,12 @@ octavo generate --prompts prompts.jsonl --out answers.jsonl --batch 16
 
 [bold]Many prompts[/bold]
 
-A line of the file is a JSON object: {"prompt": "To be", "limit": 20, "seed": 1}, or "messages" in place of
-the prompt, with any of the options above for itself. What it has as "id" and "metadata" goes with its answer.
+A line of the file is a JSON object: {"prompt": "To be", "limit": 20, "seed": 1}
+
+With "messages" in place of the prompt, it is answered as in a conversation.
+
+Its "id" and "metadata" go with its answer.
+
 The same command again goes on where it was stopped."""
 
 

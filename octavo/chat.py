@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Unpack
 
-from octavo.decoding import Memory, SamplingOptions
+from octavo.decoding import DecodingOptions, Memory
 from octavo.errors import OctavoError
 from octavo.generate import Piece, continued
 from octavo.model import Model
@@ -26,7 +26,7 @@ def chat(
     template: str | None = None,
     limit: int | None = None,
     stop: Sequence[str | int] = (),
-    **options: Unpack[SamplingOptions],
+    **options: Unpack[DecodingOptions],
 ) -> Iterator[str]:
     r"""Answer a conversation, yielding text as soon as it is certain; closing the generator ends the work.
 
@@ -40,7 +40,8 @@ def chat(
     template : str, optional
         A Jinja template in place of the model's own.
     limit : int, optional
-        The most tokens to write; by default, and at most, what is left of the model's context.
+        The most tokens to write; by default, and at most unless the text slides, what is left of the
+        model's context.
     stop : sequence of str or int
         Strings (or token ids) that end the answer, besides the tokens that end the model's texts and
         the one that the template writes after an answer.
@@ -101,11 +102,12 @@ class Conversation:
     messages: list[dict[str, str]] = field(default_factory=list)
     template: str | None = None
     memory: Memory = field(default_factory=Memory, repr=False)
+    bounded: bool = field(default=False, repr=False)  # whether the last answer had to fit into the context
 
     @property
     def full(self) -> bool:
         """Whether the last answer ended because the context did."""
-        return self.model.context is not None and len(self.memory.ids) + 1 >= self.model.context
+        return self.bounded and len(self.memory.ids) + 1 >= (self.model.context or 0)
 
     def say(
         self,
@@ -113,7 +115,7 @@ class Conversation:
         *,
         limit: int | None = None,
         stop: Sequence[str | int] = (),
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[DecodingOptions],
     ) -> Iterator[Piece]:
         """Add a message of the user and the answer, which is yielded as `octavo.generate.pieces` does.
 
@@ -148,11 +150,12 @@ class Conversation:
         *,
         limit: int | None = None,
         stop: Sequence[str | int] = (),
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[DecodingOptions],
     ) -> Iterator[Piece]:
         """The answer to the messages as they stand, which stay as they are; see `chat`."""
         turn = read(self.model, self.messages, self.require_template())
-        room = room_after(self.model, len(turn.ids))
+        room = None if options.get("slide") else room_after(self.model, len(turn.ids))
+        self.bounded = room is not None
         if room is not None:
             limit = room if limit is None else min(limit, room)
         stop = [stop] if isinstance(stop, str) else stop

@@ -1,45 +1,44 @@
 """Decoding: a sequence of ids continued one token at a time.
 
-The prompt is read once, in chunks; from then on each token costs one step of the model and one draw.
+The prompt is read once, in chunks (`octavo.prefill`); from then on each token costs one step of the model and
+one draw, or less than a step where the text repeats itself and that is looked up (`octavo.lookup`).
 Steps and draws follow the equations. A process that has written many tokens with recurrent models imports
 `octavo.twins`, which compute the same faster; where that needs what is not installed, nothing changes.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, TypedDict
+from typing import Any
 
 import numpy as np
 
-from octavo import nn
+from octavo import nn, prefill
 from octavo.checks import is_whole
 from octavo.errors import OctavoError
+from octavo.lookup import Guesses, Lookup
 from octavo.model import Model, with_room
 from octavo.models import recurrent
-from octavo.sample import Sampling
+from octavo.prefill import Reading, Step
+from octavo.sample import Draws, Pick, Sampling, SamplingOptions, Token
 
-PROMPT_CHUNK = 512  # tokens of the prompt that are read at once
-PROMPT_SCORES = 2**22  # attention scores, a head, that doing so may hold
-NO_NUMBERS = "the model's logits are not numbers; are its weights damaged?"
+__all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
+
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
 TWINS_PAY = 1000  # tokens: who writes as many may well write the thousands that importing Numba takes
 WRITTEN = count(1)  # numbers the tokens that recurrent models write in this process by the equations
 
-Step = Callable[[nn.Array, Any], tuple[nn.Array, Any]]
-Pick = Callable[[nn.Array, nn.Array, np.random.Generator], tuple[int, float]]
 
+class DecodingOptions(SamplingOptions, total=False):
+    """The keyword arguments of `tokens` that every rung above takes too."""
 
-class Token(NamedTuple):
-    """One token as it was drawn."""
-
-    id: int
-    logprob: float  # natural logarithm of its probability under the model, before any sampling option
+    lookup: Lookup | bool
+    slide: bool
+    cache: str | None
 
 
 @dataclass
@@ -75,19 +74,12 @@ class Memory:
             return same, state
         if not isinstance(state, nn.Cache) or state.recent:
             return 0, None
-        return same, state._replace(position=0 * state.position + same)
+        return same, set_back(state, same)
 
 
-class SamplingOptions(TypedDict, total=False):
-    """The keyword arguments that `octavo.sample.Sampling` describes."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    repetition_penalty: float | None
-    logit_bias: Mapping[int, float] | None
-    seed: int | None
+def set_back(state: nn.Cache, length: int) -> nn.Cache:
+    """The cache with the first `length` tokens alone; what is behind them is written over."""
+    return state._replace(position=0 * state.position + length)
 
 
 def tokens(
@@ -104,6 +96,9 @@ def tokens(
     seed: int | None = None,
     stop: Collection[int] = (),
     memory: Memory | None = None,
+    lookup: Lookup | bool = False,
+    slide: bool = False,
+    cache: str | None = None,
 ) -> Iterator[Token]:
     """Continue a sequence of ids, one token at a time.
 
@@ -122,6 +117,17 @@ def tokens(
     memory : Memory, optional
         What was read before: of the prompt only the rest is. It takes in what is read now, and goes to
         the next call.
+    lookup : bool or Lookup
+        Whether to guess tokens from what the text already contains, and to read the guesses along: quicker
+        where a text repeats itself, and the same text. A `Lookup` counts the guesses. For models whose cache
+        can be set back, which are the Transformers but `folio`.
+    slide : bool
+        Whether a text may outgrow the context: the oldest half of it is dropped then, and the rest read
+        again, as `octavo.prefill.window` says, which costs about as much reading as writing. The repetition
+        penalty counts all of the text. A recurrent model has nothing that slides.
+    cache : {"float32", "float16"}, optional
+        What keys and values of a Transformer are kept in; by default the dtype of the parameters. Half
+        precision takes half the memory, for a perplexity that differs in the seventh digit (`bard`).
 
     Yields
     ------
@@ -131,13 +137,14 @@ def tokens(
     Raises
     ------
     OctavoError
-        For an empty prompt, an id outside the vocabulary, an impossible option, or a prompt that
-        does not fit into memory; at the call, before anything is drawn.
+        For an empty prompt, an id outside the vocabulary, an impossible option, a prompt that does not fit
+        into memory, or, of a published family and of learned positions, a text that would be longer than
+        the context and does not slide; at the call, before anything is drawn.
 
     Warns
     -----
     UserWarning
-        Once, when the text grows longer than the context the model was trained on.
+        Once, when the text of another model grows longer than the context it was trained on.
 
     Examples
     --------
@@ -148,83 +155,149 @@ def tokens(
     ['t']
     """
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, logit_bias, seed)
+    reading = Reading(cache, slide)
+    prompt = check(model, ids, limit, stop, sampling, reading)
+    guesses = None
+    if lookup is not False:
+        _check_lookup(model)
+        guesses = Guesses(prompt.tolist(), Lookup() if lookup is True else lookup)
+    return _draw(model, prompt, limit, frozenset(stop), sampling, memory or Memory(), reading, guesses)
+
+
+def check(
+    model: Model, ids: Sequence[int], limit: int, stop: Collection[int], sampling: Sampling, reading: Reading
+) -> nn.Array:
+    """Refuse what cannot be continued as it is asked; the ids [T] of the prompt."""
     prompt = np.asarray(ids)
     if prompt.size == 0:
         raise OctavoError("the prompt is empty; give at least one token to continue from")
     if prompt.ndim != 1:
         raise OctavoError(f"a prompt is one sequence of ids, not an array of shape {prompt.shape}")
     model.check(prompt)
-    for token in sampling.logit_bias or {}:
-        if not 0 <= token < model.vocab_size:
-            raise OctavoError(f"logit_bias names token {token}, outside the vocabulary of {model.vocab_size}")
-    if list((sampling.logit_bias or {}).values()).count(-np.inf) == model.vocab_size:
-        raise OctavoError("logit_bias bans every token; leave at least one")
+    sampling.check(model.vocab_size)
     if not is_whole(limit) or limit < 0:
         raise OctavoError(f"limit is the number of tokens to write, not {limit!r}")
     if not isinstance(stop, Collection) or not all(is_whole(token) for token in stop):
         raise OctavoError(f"stop is a collection of token ids, not {stop!r}")
-    if model.longest is not None:
-        nn.require_positions(len(prompt) + max(limit - 1, 0), model.longest)
-    _check_memory(model, len(prompt))
-    return _draw(model, prompt, limit, frozenset(stop), sampling, memory or Memory())
+    reading.check(model, len(prompt), int(limit))
+    return prompt
+
+
+def _check_lookup(model: Model) -> None:
+    """Refuse a model whose state cannot go back to before a guess that was wrong."""
+    state = model.init_state(1, 1)
+    if not isinstance(state, nn.Cache) or state.recent:
+        raise OctavoError(
+            f"lookup needs a cache that can be set back after a wrong guess, and a {model.model_type} model "
+            "has none; leave it out"
+        )
 
 
 def _draw(
-    model: Model, prompt: nn.Array, limit: int, stop: frozenset[int], sampling: Sampling, memory: Memory
+    model: Model,
+    prompt: nn.Array,
+    limit: int,
+    stop: frozenset[int],
+    sampling: Sampling,
+    memory: Memory,
+    reading: Reading,
+    guesses: Guesses | None,
 ) -> Iterator[Token]:
-    rng = np.random.default_rng(sampling.seed)
-    logits = prompt
-    pick: Pick = sampling.pick
-    equations = model.architecture is recurrent and nn.namespace(*model.params.values()) is np
-    ids, room = prompt.tolist(), len(prompt) + min(limit, FIRST_ROOM)
-    read, state = memory.shared(ids)
-    try:
-        step = _stepper(model)
-        state = with_room(state, room) if read else model.init_state(1, max(room, model.context or 0))
-        for start, end in _chunks(len(prompt), read):
-            logits, state = step(prompt[None, start:end], state)
-    except MemoryError as error:
-        raise OctavoError(f"a prompt of {len(prompt):,} tokens does not fit into memory ({error})") from None
-    length = len(prompt)
-    seen = np.zeros(model.vocab_size, bool)
-    seen[prompt] = True
-    if model.context is not None and length > model.context:
-        _warn(model.context)
-    memory.keep(ids, state)
-    for drawn in range(limit):
-        if equations and ("octavo.twins" in sys.modules or next(WRITTEN) > TWINS_PAY):
-            equations = False
-            step, pick = _twins(model, sampling, step, pick)
-        try:
-            token, logprob = pick(np.asarray(logits[0, -1]), seen, rng)
-        except IndexError:  # NaN has no place in a cumulative distribution
-            raise OctavoError(NO_NUMBERS) from None
-        if token in stop:
-            return
-        if logprob != logprob:
-            raise OctavoError(NO_NUMBERS)
-        yield Token(token, logprob)
-        seen[token] = True
-        if length == model.context:
-            _warn(model.context)
-        length += 1
-        if drawn + 1 < limit:
-            if memory.take()[1] is not state:
-                raise OctavoError("another text took this one's memory; end one before the next begins")
-            logits, state = step(np.array([[token]]), with_room(state, length))
-            ids.append(token)
-            memory.keep(ids, state)
+    draws, length, left = Draws(sampling, prompt, model.vocab_size), len(prompt), limit
+    context = None if reading.slide else model.context
+    text = Text(model, reading, memory)
+    rows, guessed = text.begin(prompt.tolist(), limit), list[int]()
+    if context is not None and length > context:
+        warn(context)
+    while left:
+        drawn = list[Token]()  # of one pass: a token for each guess that is right, and one more
+        for row, guess in zip(rows, [*guessed, None], strict=True):
+            text.hasten(draws)
+            drawn.append(draws.next(row))
+            left -= 1
+            if drawn[-1].id != guess or drawn[-1].id in stop or not left:
+                break
+        if guesses is not None:
+            text.keep(guessed, guesses.learn(guessed, [token.id for token in drawn]))
+        for token in drawn:
+            if token.id in stop:
+                return
+            yield token
+            if length == context:
+                warn(context)
+            length += 1
+        if left:
+            guessed = guesses.next(text.room(left - 1)) if guesses is not None else []
+            rows = text.read(drawn[-1].id, guessed)
 
 
-def _chunks(length: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Where a prompt is cut: the attention scores of a chunk are bounded, however far it looks back."""
-    while start < length:
-        end = min(start + max(min(PROMPT_CHUNK, PROMPT_SCORES // (start + PROMPT_CHUNK)), 1), length)
-        yield start, end
-        start = end
+class Text:
+    """What is read of a text while it is written, and the model's state after it."""
+
+    def __init__(self, model: Model, reading: Reading, memory: Memory) -> None:
+        self.model, self.reading, self.memory = model, reading, memory
+        self.step = self.equation = _stepper(model)
+        self.slow = by_equations(model)
+
+    def begin(self, prompt: list[int], limit: int) -> nn.Array:
+        """Read what is not remembered -> logits [1, V] of what follows."""
+        self.ids = self.reading.window(self.model, prompt)
+        read, state = self.memory.shared(self.ids)
+        room = len(self.ids) + min(limit, FIRST_ROOM)
+        if not read or not self.reading.keeps(state):
+            read, state = 0, self.reading.empty(self.model, max(room, self.model.context or 0))
+        logits, self.state = prefill.read(self.equation, self.ids, state, read, room)
+        self.memory.keep(self.ids, self.state)
+        return np.asarray(logits[0, -1:])
+
+    def read(self, last: int, guessed: list[int]) -> nn.Array:
+        """Read the last token, and guesses of what follows it -> logits [1 + guesses, V] after each."""
+        if self.memory.take()[1] is not self.state:
+            raise OctavoError("another text took this one's memory; end one before the next begins")
+        full = self.ids
+        full.append(last)
+        self.ids = self.reading.window(self.model, full)
+        if self.ids is full:
+            state = with_room(self.state, len(full) + len(guessed))
+            logits, self.state = self.step(np.array([[last, *guessed]]), state)
+        else:
+            state = self.reading.empty(self.model, len(full))
+            logits, self.state = prefill.read(self.equation, self.ids, state)
+        if not guessed:
+            self.memory.keep(self.ids, self.state)
+        return np.asarray(logits[0, -1 - len(guessed) :])
+
+    def keep(self, guessed: list[int], accepted: int) -> None:
+        """Forget the guesses that were read and wrong."""
+        if guessed:
+            self.ids += guessed[:accepted]
+            self.state = set_back(self.state, len(self.ids)) if accepted < len(guessed) else self.state
+            self.memory.keep(self.ids, self.state)
+
+    def room(self, most: int) -> int:
+        """How many guesses can be read with the next token, of `most`."""
+        bound = self.model.context if self.reading.slide else self.model.enforced
+        return most if bound is None else min(most, bound - len(self.ids) - 1)
+
+    def hasten(self, draws: Draws) -> None:
+        """Have twins compute the steps and the draws from now on, if that pays."""
+        if self.slow and twins_pay():
+            self.slow = False
+            self.step, draws.pick = _twins(self.model, draws.sampling, self.step, draws.pick)
 
 
-def _warn(context: int) -> None:
+def by_equations(model: Model) -> bool:
+    """Whether the equations compute the model's steps where twins could."""
+    return model.architecture is recurrent and nn.namespace(*model.params.values()) is np
+
+
+def twins_pay() -> bool:
+    """Whether the token that is drawn now is one too many for the equations."""
+    return "octavo.twins" in sys.modules or next(WRITTEN) > TWINS_PAY
+
+
+def warn(context: int) -> None:
+    """Say that a text has outgrown the context of a model that is not kept within it."""
     warnings.warn(
         f"the text is longer than the {context} tokens of context the model was trained on; "
         "what follows may make less sense",
@@ -253,17 +326,3 @@ def _twins(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[St
         twins.forward(model.config, model.params) or step,
         twins.pick(sampling, model.vocab_size) or pick,
     )
-
-
-def _check_memory(model: Model, length: int) -> None:
-    """Refuse a prompt whose cache alone is larger than the machine's memory."""
-    state = model.init_state(1, 1)
-    if not isinstance(state, nn.Cache):
-        return
-    need = length * sum(slots.nbytes for slots in (*state.keys, *state.values))
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
-    if need > have:
-        raise OctavoError(
-            f"a prompt of {length:,} tokens needs {need / 1e9:.1f} GB of memory and this machine has "
-            f"{have / 1e9:.1f} GB; shorten the prompt"
-        )

@@ -5,27 +5,17 @@ Closing a generator on any rung ends the work. `octavo.decoding` is the lowest r
 
 from __future__ import annotations
 
-import codecs
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Literal, NamedTuple, Unpack
+from typing import Unpack, overload
 
-from octavo.decoding import Memory, SamplingOptions, Token, tokens
-from octavo.errors import OctavoError
+from octavo.completions import Request, completions
+from octavo.decoding import DecodingOptions, Memory, tokens
 from octavo.model import Model
+from octavo.sample import Token
+from octavo.texts import Piece, Stop, Writer, planned, prompt_ids
 
 __all__ = ["Piece", "Token", "continued", "generate", "pieces", "stream", "tokens"]
-
-RECURRENT_LIMIT = 500  # tokens a model without a context writes when nobody says how many
-
-
-class Piece(NamedTuple):
-    """Text that has become certain, the tokens drawn since the last piece, and why it ends, if it does."""
-
-    text: str
-    tokens: tuple[Token, ...]
-    finish_reason: Literal["stop", "length"] | None
 
 
 def pieces(
@@ -33,18 +23,14 @@ def pieces(
     prompt: str,
     *,
     limit: int | None = None,
-    stop: Sequence[str | int] = (),
-    **options: Unpack[SamplingOptions],
+    stop: Stop = (),
+    **options: Unpack[DecodingOptions],
 ) -> Iterator[Piece]:
     """Like `stream`, with the tokens behind each piece of text and the reason of the end.
 
     The last piece, and only it, has a `finish_reason`: "stop" or "length".
     """
-    if not prompt:
-        raise OctavoError("the prompt is empty; give at least one character to continue from")
-    tokenizer = model.text_tokenizer()
-    ids = [*tokenizer.begins_with, *tokenizer.encode(prompt)]
-    return continued(model, ids, limit=limit, stop=stop, **options)
+    return continued(model, prompt_ids(model, prompt), limit=limit, stop=stop, **options)
 
 
 def continued(
@@ -52,56 +38,26 @@ def continued(
     ids: Sequence[int],
     *,
     limit: int | None = None,
-    stop: Sequence[str | int] = (),
+    stop: Stop = (),
     memory: Memory | None = None,
-    **options: Unpack[SamplingOptions],
+    **options: Unpack[DecodingOptions],
 ) -> Iterator[Piece]:
     """Like `pieces`, from the ids of a prompt, and with what was read before (see `tokens`)."""
-    tokenizer = model.text_tokenizer()
-    stop = [stop] if isinstance(stop, str) else stop
-    if not isinstance(stop, Collection):
-        raise OctavoError(f"stop is a collection of strings and token ids, not {stop!r}")
-    if any(text == "" for text in stop):
-        raise OctavoError("a stop string has at least one character")
-    if limit is None:
-        limit = max(model.context - len(ids), 32) if model.context else RECURRENT_LIMIT
-        if model.longest is not None:
-            limit = min(limit, max(model.longest - len(ids) + 1, 0))
-    if unread := range(tokenizer.vocab_size, model.vocab_size):  # ids that no text has are never drawn
-        options["logit_bias"] = {**(options.get("logit_bias") or {}), **dict.fromkeys(unread, -math.inf)}
-    ends = [*(s for s in stop if not isinstance(s, str)), *model.ends]
-    drawn = tokens(model, ids, limit=limit, stop=ends, memory=memory, **options)
-    return _decode(drawn, limit, model, [s for s in stop if isinstance(s, str)])
+    plan = planned(model, len(ids), limit, stop, options)
+    drawn = tokens(model, ids, limit=plan.limit, stop=plan.stop, memory=memory, **plan.options)
+    return _written(drawn, plan.limit, Writer(model, plan.strings))
 
 
-def _decode(drawn: Iterator[Token], limit: int, model: Model, stop: Sequence[str]) -> Iterator[Piece]:
-    token_bytes = model.text_tokenizer().token_bytes
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    held, waiting, count = "", [], 0  # text that may begin a stop string; tokens not yet in a piece
+def _written(drawn: Iterator[Token], limit: int, writer: Writer) -> Iterator[Piece]:
+    count = 0
     with closing(drawn):  # type: ignore[type-var]
         for token in drawn:
             count += 1
-            waiting.append(token)
-            held += decoder.decode(token_bytes(token.id))
-            # The stop string that is complete first, wherever tokens begin and end; of two, the longer.
-            if found := [(at + len(text), at) for text in stop if (at := held.find(text)) >= 0]:
-                yield Piece(held[: min(found)[1]], tuple(waiting), "stop")
-                return
-            certain = len(held) - _overlap(held, stop)
-            if certain:
-                yield Piece(held[:certain], tuple(waiting), None)
-                held, waiting = held[certain:], []
-    yield Piece(held, tuple(waiting), "length" if count == limit else "stop")
-
-
-def _overlap(text: str, stop: Sequence[str]) -> int:
-    """How long an end of `text` may be the beginning of a stop string."""
-    longest = max((len(s) for s in stop), default=1) - 1
-    return next((n for n in range(min(longest, len(text)), 0, -1) if _begins(text[-n:], stop)), 0)
-
-
-def _begins(text: str, stop: Sequence[str]) -> bool:
-    return any(s.startswith(text) for s in stop)
+            if piece := writer.add(token):
+                yield piece
+                if piece.finish_reason:
+                    return
+    yield writer.end("length" if count == limit else "stop")
 
 
 def stream(
@@ -109,8 +65,8 @@ def stream(
     prompt: str,
     *,
     limit: int | None = None,
-    stop: Sequence[str | int] = (),
-    **options: Unpack[SamplingOptions],
+    stop: Stop = (),
+    **options: Unpack[DecodingOptions],
 ) -> Iterator[str]:
     """Write on from a prompt, yielding text as soon as it is certain.
 
@@ -153,20 +109,70 @@ def stream(
     return (piece.text for piece in pieces(model, prompt, limit=limit, stop=stop, **options) if piece.text)
 
 
+@overload
 def generate(
     model: Model,
     prompt: str,
     *,
     limit: int | None = None,
-    stop: Sequence[str | int] = (),
-    **options: Unpack[SamplingOptions],
-) -> str:
-    """The whole continuation of a prompt; takes what `stream` takes.
+    stop: Stop = (),
+    batch: int = 16,
+    **options: Unpack[DecodingOptions],
+) -> str: ...
+
+
+@overload
+def generate(
+    model: Model,
+    prompt: list[str] | tuple[str, ...],
+    *,
+    limit: int | None = None,
+    stop: Stop = (),
+    batch: int = 16,
+    **options: Unpack[DecodingOptions],
+) -> list[str]: ...
+
+
+def generate(
+    model: Model,
+    prompt: str | list[str] | tuple[str, ...],
+    *,
+    limit: int | None = None,
+    stop: Stop = (),
+    batch: int = 16,
+    **options: Unpack[DecodingOptions],
+) -> str | list[str]:
+    """The whole continuation of a prompt, or of several that are continued together.
+
+    Parameters
+    ----------
+    model, limit, stop, **options
+        As for `stream`, which see. Each of several texts is what its prompt alone would give: with a seed,
+        two equal prompts have equal texts. Several are continued without `lookup`.
+    prompt : str or list of str
+        One prompt, or several.
+    batch : int
+        How many of several are continued at a time; the memory that they take grows with it.
+
+    Returns
+    -------
+    str or list of str
+        One text for a string, and otherwise a text for each prompt, in order.
+
+    Raises
+    ------
+    OctavoError
+        As `stream`; of several prompts before any is continued, saying which it is.
 
     Examples
     --------
     >>> import octavo
     >>> octavo.generate(octavo.load("christie-rnn"), "poi", limit=3, temperature=0)
     'rot'
+    >>> octavo.generate(octavo.load("christie-rnn"), ["poi", "mr. "], limit=3, temperature=0)
+    ['rot', 'ing']
     """
-    return "".join(stream(model, prompt, limit=limit, stop=stop, **options))
+    if isinstance(prompt, str):
+        return "".join(stream(model, prompt, limit=limit, stop=stop, **options))
+    requests = [Request(text, limit, stop, options) for text in prompt]
+    return [found.text for found in completions(model, requests, batch=batch)]

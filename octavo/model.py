@@ -16,6 +16,8 @@ from octavo.nn import Array
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
+CACHES = ("float32", "float16")  # what keys and values may be kept in
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -88,10 +90,32 @@ class Model:
         fixed = self.architecture.FIXED
         return sum(int(p.size) for name, p in self.params.items() if name not in fixed)
 
-    def init_state(self, batch: int = 1, length: int | None = None) -> Any:
-        """An empty memory for `batch` rows of up to `length` tokens (by default the context)."""
+    @property
+    def enforced(self) -> int | None:
+        """The most tokens of a text that it may be asked to go on with; None: no bound, but a warning.
+
+        A published family has a published context, past which nobody meant it to be used: RoPE turns by
+        angles it has not seen. The course's models are used past theirs by the course itself.
+        """
+        return self.longest or (self.context if hasattr(self.architecture, "PUBLISHED") else None)
+
+    def init_state(self, batch: int = 1, length: int | None = None, dtype: str | None = None) -> Any:
+        """An empty memory for `batch` rows of up to `length` tokens (by default the context).
+
+        With a `dtype`, "float16" or "float32", a Transformer keeps its keys and values in that, whatever
+        the parameters are in; a recurrent model has none to keep, and raises OctavoError.
+        """
         like = next(iter(self.params.values()))
-        return self.architecture.init_state(self.config, batch, length or self.context or 0, like)
+        state = self.architecture.init_state(self.config, batch, length or self.context or 0, like)
+        if dtype is None:
+            return state
+        if dtype not in CACHES:
+            raise OctavoError(f"a cache is kept in {' or '.join(CACHES)}, not {dtype!r}")
+        if not isinstance(state, nn.Cache):
+            raise OctavoError(
+                f"a {self.model_type} model has no cache to keep in {dtype}: its state is as small as it is"
+            )
+        return nn.stored_as(state, dtype)
 
     def forward(self, tokens: Array, state: Any = None) -> tuple[Array, Any]:
         """Logits of what follows each token, and the memory after the last.

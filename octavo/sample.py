@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,28 @@ from octavo.errors import OctavoError
 from octavo.nn import Array
 
 GREEDY = 1e-5  # a temperature so low that dividing by it overflows before it leaves a second choice
+NO_NUMBERS = "the model's logits are not numbers; are its weights damaged?"
+
+Pick = Callable[[Array, Array, np.random.Generator], tuple[int, float]]
+
+
+class Token(NamedTuple):
+    """One token as it was drawn."""
+
+    id: int
+    logprob: float  # natural logarithm of its probability under the model, before any sampling option
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The keyword arguments that `Sampling` describes."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    logit_bias: Mapping[int, float] | None
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,15 @@ class Sampling:
         for token, bias in (self.logit_bias or {}).items():
             if not is_whole(token) or not is_number(bias) or bias == np.inf:
                 raise OctavoError(f"logit_bias gives a token a number or -inf, not {bias!r} to {token!r}")
+
+    def check(self, vocab_size: int) -> None:
+        """Refuse a bias of tokens that the model does not have, or of all that it has."""
+        biases = self.logit_bias or {}
+        for token in biases:
+            if not 0 <= token < vocab_size:
+                raise OctavoError(f"logit_bias names token {token}, outside the vocabulary of {vocab_size}")
+        if list(biases.values()).count(-np.inf) == vocab_size:
+            raise OctavoError("logit_bias bans every token; leave at least one")
 
     def adjust(self, logits: Array, seen: Array) -> Array:
         """The logits [V] after the penalty for the tokens `seen` (booleans [V]) and the bias."""
@@ -164,3 +195,36 @@ class Sampling:
         token = self.draw(self.adjust(logits, seen), rng)
         top = float(logits.max())
         return token, float(logits[token]) - top - math.log(np.exp(logits - top).sum())
+
+
+OPTIONS = tuple(field.name for field in fields(Sampling))
+"""The names of the options."""
+
+
+class Draws:
+    """The tokens of one text, drawn one after the other; what a draw depends on beside the logits.
+
+    Examples
+    --------
+    >>> draws = Draws(Sampling(seed=0), [0], 2)
+    >>> draws.next(np.log(np.array([0.25, 0.75]))).id, draws.seen.tolist()
+    (1, [True, True])
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Array, vocab_size: int) -> None:
+        self.sampling = sampling
+        self.rng = np.random.default_rng(sampling.seed)
+        self.seen = np.zeros(vocab_size, bool)
+        self.seen[prompt] = True
+        self.pick: Pick = sampling.pick  # or its twin
+
+    def next(self, logits: Array) -> Token:
+        """A token from the logits [V] after the last one."""
+        try:
+            token, logprob = self.pick(np.asarray(logits), self.seen, self.rng)
+        except IndexError:  # NaN has no place in a cumulative distribution
+            raise OctavoError(NO_NUMBERS) from None
+        if logprob != logprob:
+            raise OctavoError(NO_NUMBERS)
+        self.seen[token] = True
+        return Token(token, logprob)

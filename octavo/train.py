@@ -255,7 +255,7 @@ def write_sample(model: Model, params: Mapping[str, Array], held_out: Array) -> 
     prompt = reader.decode([int(i) for i in held_out[:SAMPLE_PROMPT]])
     writer = model.with_params(model.params | {name: mesh.gather(p) for name, p in params.items()})
     room = (model.context or 2 * SAMPLE_TOKENS) - len(reader.encode(prompt))
-    return prompt + generate(writer, prompt, limit=max(min(SAMPLE_TOKENS, room), 1), seed=0)
+    return prompt + generate(writer, prompt, limit=max(min(SAMPLE_TOKENS, room), 1), seed=0, slide=True)
 
 
 def sample_points() -> Callable[[float], bool]:

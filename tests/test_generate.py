@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo import OctavoError, Token, decoding, nn, twins
+from octavo import OctavoError, Token, decoding, nn, texts, twins
 from octavo.model import Model
 from octavo.tokenizers import from_ranks, post_processor
 
@@ -223,7 +223,7 @@ def test_a_process_that_writes_little_never_imports_the_twins(monkeypatch: pytes
     ids_of(build("gru"), [1], limit=60, seed=0)
     assert calls.by_twins == 19  # of all models together
     monkeypatch.undo()
-    assert decoding.TWINS_PAY >= ladder.RECURRENT_LIMIT  # what the command line writes when not told
+    assert decoding.TWINS_PAY >= texts.RECURRENT_LIMIT  # what the command line writes when not told
 
 
 def test_models_without_a_twin_are_left_to_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,7 +515,8 @@ def test_every_architecture_is_on_the_ladder() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in CONFIGS:
-            assert len(octavo.generate(build(name), "abc", limit=20, seed=0)) == 20
+            assert len(octavo.generate(build(name), "abc", limit=14, seed=0)) == 14
+            assert len(octavo.generate(build(name), "abc", limit=60, seed=0, slide=True)) == 60
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -54,6 +54,9 @@ def run(
     repetition_penalty: sampling.PenaltyOption = None,
     logit_bias: sampling.BiasOption = None,
     seed: sampling.SeedOption = None,
+    slide: sampling.SlideOption = False,
+    cache: sampling.CacheOption = None,
+    lookup: sampling.LookupOption = False,
     weights: loading.WeightsOption = None,
     tokenizer: loading.TokenizerOption = None,
     chars: loading.CharsOption = None,
@@ -75,6 +78,9 @@ def run(
         repetition_penalty=repetition_penalty,
         logit_bias=sampling.biases(logit_bias),
         seed=seed,
+        slide=slide,
+        cache=cache,
+        lookup=lookup,
     )
     session = Session(talk, say, as_json=json)
     session.system(system or "")

@@ -6,15 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from octavo.cli import loading, sampling
 from octavo.cli.printing import emit, paint
+from octavo.decoding import DecodingOptions
+from octavo.errors import OctavoError
 from octavo.generate import Piece, Token, pieces
+from octavo.lookup import Lookup
 
+FILES = "Many prompts"
 EPILOG = """[bold]Examples[/bold]
 
 octavo generate "ROMEO:" --limit 200 --temperature 0.8 --seed 1
@@ -23,7 +28,19 @@ octavo generate --model christie-gru "poirot " --stop "." --json
 
 echo "To be" | octavo generate --model my-model
 
-octavo generate -m w.npz --tokenizer bpe.pkl --set n_heads=8 "Hark" """
+octavo generate -m w.npz --tokenizer bpe.pkl --set n_heads=8 "Hark"
+
+octavo generate --prompts prompts.jsonl --out answers.jsonl --batch 16
+
+[bold]Many prompts[/bold]
+
+A line of the file is a JSON object: {"prompt": "To be", "limit": 20, "seed": 1}
+
+With "messages" in place of the prompt, it is answered as in a conversation.
+
+Its "id" and "metadata" go with its answer.
+
+The same command again goes on where it was stopped."""
 
 
 @dataclass
@@ -76,6 +93,23 @@ def run(
         bool,
         typer.Option("--json", help="Print one JSON object at the end. Its speed leaves out the prompt."),
     ] = False,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="A file of prompts, a JSON object a line.", metavar="FILE", rich_help_panel=FILES),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where their answers go, a line each.", metavar="FILE", rich_help_panel=FILES),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="How many are continued at a time. \\[default: 16]",
+            metavar="N",
+            min=1,
+            rich_help_panel=FILES,
+        ),
+    ] = None,
     temperature: sampling.TemperatureOption = 1.0,
     top_k: sampling.TopKOption = None,
     top_p: sampling.TopPOption = None,
@@ -83,6 +117,9 @@ def run(
     repetition_penalty: sampling.PenaltyOption = None,
     logit_bias: sampling.BiasOption = None,
     seed: sampling.SeedOption = None,
+    slide: sampling.SlideOption = False,
+    cache: sampling.CacheOption = None,
+    lookup: sampling.LookupOption = False,
     model: loading.ModelOption = "bard",
     weights: loading.WeightsOption = None,
     tokenizer: loading.TokenizerOption = None,
@@ -90,28 +127,51 @@ def run(
     settings: loading.SetOption = None,
 ) -> None:
     """Write on from a prompt, each word as soon as it is certain."""
-    text = loading.prompt_or_stdin(prompt)
-    drawn = pieces(
-        loading.load_reader(model, weights, tokenizer, chars, settings),
-        text,
-        limit=limit,
-        stop=stop or (),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        logit_bias=sampling.biases(logit_bias),
-        seed=seed,
-    )
+    options: DecodingOptions = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "logit_bias": sampling.biases(logit_bias),
+        "seed": seed,
+        "slide": slide,
+        "cache": cache,
+    }
+    if prompts is not None:
+        _check_files(prompt, out, lookup)
+    elif out is not None or batch is not None:
+        raise OctavoError("--out and --batch go with --prompts FILE")
+    text = "" if prompts is not None else loading.prompt_or_stdin(prompt)
+    reader = loading.load_reader(model, weights, tokenizer, chars, settings)
+    if prompts is not None and out is not None:
+        from octavo.cli import many
+        from octavo.promptfile import Answering
+
+        answering = Answering(reader, prompts, out, limit=limit, stop=stop or (), options=options)
+        return many.answer(answering, 16 if batch is None else batch, json=json)
+    counted = Lookup() if lookup else None
+    options["lookup"] = counted or False
+    drawn = pieces(reader, text, limit=limit, stop=stop or (), **options)
     written = Continuation()
     follow(drawn, written, (lambda _: None) if json else Pen(text).write)
     if json:
-        emit(description(text, written))
+        emit(description(text, written) | ({"lookup": asdict(counted)} if counted else {}))
     else:
         typer.echo()
     if written.finish_reason == "interrupted":
         raise typer.Exit(130)
+    return None
+
+
+def _check_files(prompt: str | None, out: Path | None, lookup: bool) -> None:
+    """Refuse what does not go with a file of prompts."""
+    if prompt is not None:
+        raise OctavoError("say a prompt or --prompts FILE, not both")
+    if out is None:
+        raise OctavoError("--prompts needs --out FILE, where the answers go")
+    if lookup:
+        raise OctavoError("--lookup is for one text at a time; leave it out")
 
 
 def follow(drawn: Iterator[Piece], written: Continuation, show: Callable[[str], None]) -> None:

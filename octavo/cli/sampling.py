@@ -43,6 +43,32 @@ SeedOption = Annotated[
     int | None, typer.Option(help="The same seed, the same text.", metavar="N", rich_help_panel=PANEL)
 ]
 
+READING = "Long texts"
+SlideOption = Annotated[
+    bool,
+    typer.Option(
+        "--slide",
+        help="Past the context, drop the oldest half and read the rest again.",
+        rich_help_panel=READING,
+    ),
+]
+CacheOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Keep keys and values as float32 or float16, which is half as large.",
+        metavar="TYPE",
+        rich_help_panel=READING,
+    ),
+]
+LookupOption = Annotated[
+    bool,
+    typer.Option(
+        "--lookup",
+        help="Guess from what the text contains: the same text, sooner if it repeats itself.",
+        rich_help_panel=READING,
+    ),
+]
+
 
 def biases(items: list[str] | None) -> dict[int, float] | None:
     """The mapping that ``ID=VALUE`` items spell.

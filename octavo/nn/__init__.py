@@ -18,6 +18,7 @@ from octavo.nn.attending import (
     grow,
     local_attention,
     split_heads,
+    stored_as,
     token_positions,
 )
 from octavo.nn.operations import (
@@ -55,6 +56,7 @@ from octavo.nn.positions import (
     sinusoids,
     slowed,
 )
+from octavo.nn.states import copy_state, first_rows, join_states, write_row
 
 __all__ = [
     "Array",
@@ -64,14 +66,17 @@ __all__ = [
     "View",
     "attention",
     "causal_conv",
+    "copy_state",
     "embed",
     "embed_positions",
     "empty_cache",
     "extend",
+    "first_rows",
     "follow",
     "frequencies",
     "gelu_tanh",
     "grow",
+    "join_states",
     "layer_norm",
     "linear",
     "local_attention",
@@ -92,8 +97,10 @@ __all__ = [
     "soft_cap",
     "softmax",
     "split_heads",
+    "stored_as",
     "tanh",
     "token_positions",
     "view",
+    "write_row",
     "zeros",
 ]

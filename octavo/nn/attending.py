@@ -43,6 +43,16 @@ def grow(cache: Cache, length: int) -> Cache:
     return cache._replace(keys=tuple(map(widen, cache.keys)), values=tuple(map(widen, cache.values)))
 
 
+def stored_as(cache: Cache, dtype: str) -> Cache:
+    """An empty cache with its keys and values in another dtype; what else it remembers stays as it is."""
+    xp = namespace(*cache.keys)
+
+    def slots(like: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(xp.zeros(x.shape, dtype) for x in like)
+
+    return cache._replace(keys=slots(cache.keys), values=slots(cache.values))
+
+
 @operation
 def token_positions(tokens: Array, cache: Cache | None) -> Array:
     """The positions of `tokens` [B, T], which follow what the cache holds -> [B, T]."""
@@ -57,8 +67,8 @@ def token_positions(tokens: Array, cache: Cache | None) -> Array:
 def extend(slots: Array | None, new: Array, positions: Array) -> Array:
     """`slots` [B, S, G, K] with `new` [B, T, G, K] written at `positions` [B, T]; no slots: `new` itself.
 
-    NumPy writes in place and raises IndexError past the end. JAX, which would drop such a write
-    in silence, leaves NaN in the last slot instead, so that the logits show it.
+    The slots keep their dtype. NumPy writes in place and raises IndexError past the end. JAX, which would
+    drop such a write in silence, leaves NaN in the last slot instead, so that the logits show it.
     """
     if slots is None:
         return new
@@ -74,7 +84,7 @@ def extend(slots: Array | None, new: Array, positions: Array) -> Array:
         slots[rows, positions] = new
         return slots
     full = (positions >= slots.shape[1]).any(axis=1)
-    slots = xp.asarray(slots).at[rows, positions].set(new, mode="drop")
+    slots = xp.asarray(slots).at[rows, positions].set(new.astype(slots.dtype), mode="drop")
     return slots.at[:, -1].add(xp.where(full, xp.nan, 0)[:, None, None].astype(slots.dtype))
 
 
@@ -97,6 +107,7 @@ def attention(
     """Causal ``softmax(q k^T scale) v`` (Vaswani et al. 2017, eq. 1), heads joined; scale is 1 / sqrt(K).
 
     q [B, T, H, K] at `positions` [B, T]; k and v [B, S, G, K] with position s in slot s -> [B, T, H*K].
+    Keys and values of another dtype, as a cache may hold them, are read in that of the queries.
     With fewer groups than heads, a run of H/G heads shares the keys and values of one (Ainslie et al.
     2023). With a `window` a query sees its own position and the window - 1 before it. `tap` is shown
     the attention pattern [B, H, T, S]; NumPy leaves out the slots that no query sees.
@@ -106,6 +117,8 @@ def attention(
         first = 0 if window is None else max(int(positions[:, 0].min()) + 1 - window, 0)
         reached = int(positions[:, -1].max()) + 1
         k, v = k[:, first:reached], v[:, first:reached]
+    if k.dtype != q.dtype:
+        k, v = k.astype(q.dtype), v.astype(q.dtype)
     batch, time, heads, width = q.shape
     q, k, v = q.swapaxes(1, 2), k.swapaxes(1, 2), v.swapaxes(1, 2)  # [B, H, T, K] and [B, G, S, K]
     grouped = (batch, k.shape[1], heads // k.shape[1] * time)  # B, G, H/G*T: one product a group

@@ -12,6 +12,7 @@ import pytest
 import octavo
 from octavo.cli import generate
 from octavo.generate import Piece, Token
+from octavo.lookup import Lookup
 
 KEYS = ["prompt", "text", "ids", "logprobs", "tokens_per_second", "finish_reason"]
 
@@ -60,7 +61,7 @@ def test_every_sampling_option_reaches_the_verb(run: Any, monkeypatch: pytest.Mo
     options = (
         "-n 7 --temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.2 --seed 4 --stop a"
     )
-    biases = ["--logit-bias", "3=-inf", "--logit-bias", "4=1.5"]
+    biases = ["--logit-bias", "3=-inf", "--logit-bias", "4=1.5", "--slide", "--cache", "float16", "--lookup"]
     run("generate", "-m", "shelf/gru", "It", *options.split(), *biases)
     assert asked == {
         "limit": 7,
@@ -72,6 +73,9 @@ def test_every_sampling_option_reaches_the_verb(run: Any, monkeypatch: pytest.Mo
         "repetition_penalty": 1.2,
         "logit_bias": {3: -math.inf, 4: 1.5},
         "seed": 4,
+        "slide": True,
+        "cache": "float16",
+        "lookup": Lookup(),
     }
 
 

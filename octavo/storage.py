@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo import hub, models
-from octavo.checks import require_params
+from octavo.checks import require_params, require_threads
 from octavo.errors import OctavoError
 from octavo.formats import companions, folder, gguf, gguf_write, keras, llama2c, nanogpt, npz, torch_zip
 from octavo.model import Model
@@ -38,6 +38,7 @@ def load(
     weights: str | Path | None = None,
     tokenizer: str | Path | Tokenizer | None = None,
     model_type: str | None = None,
+    threads: int | None = None,
     **config: Any,
 ) -> Model:
     """Open a model.
@@ -58,6 +59,9 @@ def load(
         `tiktoken.Encoding` (which is read without unpickling).
     model_type : str, optional
         Refuse the file if it is of another type.
+    threads : int, optional
+        How many threads compiled code may use for the model, at most as many as there are processors; by
+        default all of them.
     **config
         Fields of the architecture's config that the file does not tell, ``n_heads=8`` say.
 
@@ -78,6 +82,7 @@ def load(
     >>> load("christie-gru")
     Model(gru, 873,513 parameters, vocabulary 41)
     """
+    require_threads(threads)
     source = _locate(path)
     read = _reader(source)
     if weights is not None and read is not keras.read:
@@ -94,9 +99,10 @@ def load(
     require_params(models.architecture(found).shapes(settings), params, str(source))
     if metadata:  # of a GGUF file, which holds in one what a folder holds in several
         reader = gguf.tokenizer(*metadata) if tokenizer is None else _tokenizer(tokenizer, source)
-        model = Model(found, settings, params, reader, gguf.chat_template(*metadata))
+        model = Model(found, settings, params, reader, gguf.chat_template(*metadata), threads=threads)
     else:
-        model = Model(found, settings, params, _tokenizer(tokenizer, source), **_companions(source))
+        reader = _tokenizer(tokenizer, source)
+        model = Model(found, settings, params, reader, **_companions(source), threads=threads)
     _check_vocabulary(model)
     return model
 

@@ -88,11 +88,12 @@ def run(
     tokenizer: loading.TokenizerOption = None,
     chars: loading.CharsOption = None,
     settings: loading.SetOption = None,
+    threads: loading.ThreadsOption = None,
 ) -> None:
     """Write on from a prompt, each word as soon as it is certain."""
     text = loading.prompt_or_stdin(prompt)
     drawn = pieces(
-        loading.load_reader(model, weights, tokenizer, chars, settings),
+        loading.load_reader(model, weights, tokenizer, chars, settings, threads),
         text,
         limit=limit,
         stop=stop or (),

@@ -13,7 +13,8 @@ from octavo.errors import OctavoError
 from octavo.tokenizers import Tokenizer
 
 PANEL = "Model"
-NOT_FIELDS = ("path", "weights", "tokenizer", "model_type")  # of a config: other arguments of `octavo.load`
+NOT_FIELDS = ("path", "weights", "tokenizer", "model_type", "quantize", "threads")
+"""No fields of a config but other arguments of `octavo.load`."""
 
 ModelOption = Annotated[
     str,
@@ -61,6 +62,15 @@ SetOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Threads that compiled code may use. \\[default: all processors]",
+        metavar="N",
+        rich_help_panel=PANEL,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 
@@ -70,9 +80,11 @@ def load_model(
     tokenizer: str | None = None,
     chars: list[str] | None = None,
     settings: list[str] | None = None,
+    threads: int | None = None,
 ) -> octavo.Model:
     """The model that the loading options name."""
-    return octavo.load(model, weights=weights, tokenizer=load_tokenizer(tokenizer, chars), **fields(settings))
+    reader = load_tokenizer(tokenizer, chars)
+    return octavo.load(model, weights=weights, tokenizer=reader, threads=threads, **fields(settings))
 
 
 def load_reader(
@@ -81,9 +93,10 @@ def load_reader(
     tokenizer: str | None = None,
     chars: list[str] | None = None,
     settings: list[str] | None = None,
+    threads: int | None = None,
 ) -> octavo.Model:
     """Like `load_model`, for commands that need the tokenizer too."""
-    loaded = load_model(model, weights, tokenizer, chars, settings)
+    loaded = load_model(model, weights, tokenizer, chars, settings, threads)
     if loaded.tokenizer is None:
         raise OctavoError(
             f"{model} has no tokenizer; name one with --tokenizer FILE or its text with --chars FILE"

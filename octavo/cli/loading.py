@@ -81,10 +81,12 @@ def load_model(
     chars: list[str] | None = None,
     settings: list[str] | None = None,
     threads: int | None = None,
+    quantize: str | None = None,
 ) -> octavo.Model:
     """The model that the loading options name."""
     reader = load_tokenizer(tokenizer, chars)
-    return octavo.load(model, weights=weights, tokenizer=reader, threads=threads, **fields(settings))
+    options = {"threads": threads, "quantize": quantize, **fields(settings)}
+    return octavo.load(model, weights=weights, tokenizer=reader, **options)
 
 
 def load_reader(

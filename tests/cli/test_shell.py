@@ -11,7 +11,7 @@ import octavo
 from octavo.cli import shell
 from octavo.cli.printing import emit
 
-COMMANDS = ["generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "plot"]
+COMMANDS = ["generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "bench", "plot"]
 HELP = [
     [],
     *([name] for name in COMMANDS),

@@ -144,9 +144,9 @@ def measure(
 
     Examples
     --------
-    >>> report = measure("christie-rnn", rounds=1, pythons={})
-    >>> [program.name for program in report.programs], report.programs[0].median("decode") > 0
-    (['octavo'], True)
+    >>> report = measure("christie-rnn", rounds=1, asked=[], pythons={})
+    >>> report.programs[0].name, sorted(report.programs[0].figures)
+    ('octavo', ['first', 'load', 'peak'])
     """
     if not is_whole(rounds) or not 1 <= rounds <= MOST_ROUNDS:
         raise OctavoError(f"rounds are from 1 to {MOST_ROUNDS}, not {rounds!r}")

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 WARM = 4  # tokens that are written before those that are timed
 STREAMED, REPEATS = 2**28, 5  # bytes that `memory` reads, and how often
+TOGETHER = 16  # sequences
 STATUS = Path("/proc/self/status")
 
 
@@ -50,7 +51,16 @@ def octavo(job: dict[str, Any]) -> Engine:
         for _ in range(count):
             next(drawn)
 
-    return Engine(octavo.__version__, read, write)
+    def together(texts: list[list[int]], count: int) -> float:
+        batched, sample = import_module("octavo.batched"), import_module("octavo.sample")
+        batch = batched.Batch(model)
+        for ids in texts:
+            batch.join(ids, sample.Sampling(temperature=0), limit=count + WARM)
+        for _ in range(WARM):
+            batch.draw()
+        return _seconds(lambda: [batch.draw() for _ in range(count)])
+
+    return Engine(octavo.__version__, read, write, together)
 
 
 def llama_cpp(job: dict[str, Any]) -> Engine:
@@ -147,8 +157,8 @@ def figures(engine: Engine, job: dict[str, Any]) -> Iterator[tuple[str, float]]:
     if "long" in job["asked"]:
         yield "long", _written(engine, job["long"], job["count"])
     if "together" in job["asked"] and engine.together is not None:
-        texts = [job["prompt"][: job["shared"]] for _ in range(16)]
-        yield "together", 16 * job["count"] / engine.together(texts, job["count"])
+        texts = [(job["prompt"][i:] + job["prompt"])[: job["shared"]] for i in range(TOGETHER)]
+        yield "together", TOGETHER * job["count"] / engine.together(texts, job["count"])
     yield "peak", peak()
 
 
@@ -159,7 +169,7 @@ def _written(engine: Engine, ids: list[int], count: int) -> float:
     return count / _seconds(lambda: engine.write(count))
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 import octavo
-from octavo.data import read_text
 from octavo.errors import OctavoError
 from octavo.tokenizers import Tokenizer
 
@@ -111,6 +110,8 @@ def load_tokenizer(tokenizer: str | None, chars: list[str] | None) -> Tokenizer 
     if tokenizer and chars:
         raise OctavoError("say --tokenizer or --chars, not both")
     if chars:
+        from octavo.data import read_text
+
         return octavo.tokenizers.char(read_text(chars))
     return octavo.tokenizers.open(tokenizer) if tokenizer else None
 

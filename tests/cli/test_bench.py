@@ -117,6 +117,12 @@ def test_a_peer_that_fails_is_left_out_of_the_rounds(
     assert [name for _, _, name in steps] == ["memory", "octavo", "llama_cpp", "memory", "octavo"]
 
 
+def test_sequences_together(gguf: Path) -> None:
+    pytest.importorskip("octavo.batched")
+    (program,) = bench.measure(gguf, threads=1, rounds=1, asked=["together"], pythons={}).programs
+    assert (program.median("together") or 0) > 0
+
+
 def test_which_peers_open_what(gguf: Path, shelf: Path, tmp_path: Path) -> None:
     model = octavo.load(gguf)
     octavo.save(model, tmp_path / "blocks")

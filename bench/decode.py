@@ -124,11 +124,8 @@ def main() -> None:
         read = report.bytes_per_token / 1e6
         share = f"{speed * report.bytes_per_token / streamed:.0%} of {streamed / 1e9:.1f} GB/s"
         print(f"\nA token reads {read:.1f} MB of weights: {share} at that speed.")
-    told = {p.name: p.version or p.error for report in reports for p in report.programs}
-    print(
-        "; ".join(f"{name} {version}" for name, version in told.items())
-        + f"; Python {sys.version.split()[0]}"
-    )
+    told = {p.name: p.error or f"{p.name} {p.version}" for report in reports for p in report.programs}
+    print("; ".join([*told.values(), f"Python {sys.version.split()[0]}"]))
     if options.json:
         options.json.write_text(json.dumps([asdict(report) for report in reports]))
 

@@ -15,6 +15,8 @@ another order, at random, which changes no logit and puts numbers of 32 blocks i
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -23,23 +25,27 @@ from octavo import nn
 from octavo.data import read_text
 from octavo.model import Model
 from octavo.nn import Array
-from octavo.quant import quantise, widened
+from octavo.quant import Quantized, quantise, widened
 from octavo.quantising import quantised
 
 FORMATS = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 
 
-def ways(model: Model) -> dict[str, dict[str, Array]]:
-    """The parameters in each way, named."""
-    kinds = {
-        kind: quantised(model.model_type, model.config, dict(model.params), kind) for kind in ("q8", "q4")
-    }
-    matrices = [name for name, p in kinds["q8"].items() if p is not model.params[name]]
-    pure = {
-        f"{format}, all": model.params | {name: quantise(model.params[name], format) for name in matrices}
-        for format in FORMATS
-    }
-    return {"float32": model.params} | kinds | pure
+def ways(model: Model) -> dict[str, Callable[[], dict[str, Array]]]:
+    """The parameters in each way, named; made when they are asked for."""
+
+    def kind(name: str) -> dict[str, Array]:
+        return quantised(model.model_type, model.config, dict(model.params), name)
+
+    def pure(format: str) -> dict[str, Array]:
+        held = {name: p for name, p in kind("q8").items() if isinstance(p, Quantized)}
+        return model.params | {name: quantise(model.params[name], format) for name in held}
+
+    return (
+        {"float32": lambda: model.params}
+        | {name: partial(kind, name) for name in ("q8", "q4")}
+        | {f"{format}, all": partial(pure, format) for format in FORMATS}
+    )
 
 
 def shuffled(
@@ -83,6 +89,7 @@ def main() -> None:
     parser.add_argument("--end", type=int, default=60_000, help="characters of the text's end that are read")
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--ways", type=int, help="only so many of the rows")
     parser.add_argument("--shuffle", action="store_true")
     options = parser.parse_args()
     model = octavo.load(options.model)
@@ -99,7 +106,8 @@ def main() -> None:
     print("| weights | MB | perplexity | against float32 | nats of divergence |")
     print("|---|---|---|---|---|")
     base: Array = None
-    for name, params in ways(model).items():
+    for name, make in list(ways(model).items())[: options.ways]:
+        params = make()
         size = sum(p.nbytes for p in params.values()) / 1e6
         found = logits_of(model.with_params(widened(params)), ids[:-1], window)
         base = found if base is None else base

@@ -111,4 +111,4 @@ def notes(report: Report) -> list[str]:
     ]
     if len(report.programs) > 1:
         found.append("Octavo's speed includes the draw of each token; a peer's is its evaluation alone.")
-    return found + [f"{program.name}: {program.error or program.version}" for program in report.programs]
+    return found + [program.error or f"{program.name}: {program.version}" for program in report.programs]

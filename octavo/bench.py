@@ -8,13 +8,8 @@ runs in those processes.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,15 +25,14 @@ from octavo.engines import WARM
 from octavo.errors import OctavoError
 from octavo.formats import folder, gguf
 from octavo.model import Model
+from octavo.processes import run
 from octavo.quant import Quantized
 from octavo.traffic import weights_read
 
 PROMPT, SHORT, LONG = 512, 8, 2000  # tokens that are read
 COUNT, RECURRENT = 64, 2000  # tokens that are written, by a Transformer and by a recurrent model
-MOST_ROUNDS = 100
+SHORTEST, MOST_ROUNDS = 16, 100
 ASKED = ("prompt", "decode", "long")
-PROGRAM = Path(__file__).with_name("engines.py")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # what NumPy's BLAS may be told by
 
 Progress = Callable[[int, int, str], None]
 """Called with a round, how many there are, and what is measured in it next."""
@@ -185,6 +179,8 @@ def measure(
 def job_for(model: Model, path: Path, threads: int, asked: Sequence[str]) -> dict[str, Any]:
     """What the programs are to do; all of them read the same ids, which are drawn at random."""
     context = model.context or PROMPT + RECURRENT
+    if context < SHORTEST:
+        raise OctavoError(f"a context of {context} tokens is too short to measure; {SHORTEST} are enough")
     short = max(min(SHORT, context // 4), 1)
     count = RECURRENT if model.context is None else max(min(COUNT, context - short - WARM - 1), 1)
     reach = LONG + WARM + count + 1
@@ -237,9 +233,6 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-# ---------------------------------------------------------------- processes
-
-
 def _add(program: Measured, python: str, job: dict[str, Any]) -> None:
     """One more round of a program."""
     try:
@@ -252,56 +245,3 @@ def _add(program: Measured, python: str, job: dict[str, Any]) -> None:
     program.version = found.pop("version")
     for figure, value in found.items():
         program.figures.setdefault(figure, []).append(value)
-
-
-def run(name: str, python: str, job: dict[str, Any]) -> dict[str, Any]:
-    """What an engine says of a job, in a process of its own; the times are from its start."""
-    env = os.environ | dict.fromkeys(THREADS, "1" if name == "memory" else str(job["threads"]))
-    if name == "octavo":  # the one that is running, wherever it stands
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROGRAM.parents[1]), env.get("PYTHONPATH"))))
-    command = [python, "-P", str(PROGRAM), name]
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryFile() as complaints:
-        started = time.perf_counter()
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=env
-            )
-        except OSError as error:
-            raise OctavoError(f"{name}: cannot start {python}: {error.strerror}") from None
-        with process:
-            try:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(json.dumps(job).encode() + b"\n")
-                process.stdin.close()
-                for line in process.stdout:
-                    _take(found, name, line, time.perf_counter() - started)
-            finally:
-                process.kill()
-        if "figures" not in found:
-            complaints.seek(0)
-            last = complaints.read()[-2000:].decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise OctavoError(
-                f"{name} ended with {process.returncode}: {' '.join(last) or 'it said nothing'}"
-            )
-    figures: dict[str, float] = found.pop("figures")
-    return found | figures
-
-
-def _take(found: dict[str, Any], name: str, line: bytes, seconds: float) -> None:
-    """One line of an engine; what a library prints there is no object and is left aside."""
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return
-    if not isinstance(told, dict):
-        return
-    if "error" in told:
-        raise OctavoError(f"{name}: {' '.join(str(told['error']).split())[:300]}")
-    if "ready" in told:
-        found |= {"version": told["ready"], "load": seconds}
-    elif "first" in told:
-        found["first"] = seconds
-    elif "figures" in told:
-        found["figures"] = told["figures"]

@@ -230,6 +230,17 @@ def test_memory_is_that_of_the_blocks(tmp_path: Path, peak_memory: Callable[...,
     assert peak_memory(lambda: octavo.load(tmp_path / "b")) < 2**20  # of two megabytes, which are mapped
 
 
+def test_training_goes_on_from_blocks(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    model = build("llama", hidden_size=32, intermediate_size=32, max_position_embeddings=16)
+    small = saved(model, tmp_path / "a", quantize="q8")
+    octavo.save(small, tmp_path / "b")
+    trained = octavo.train(ALPHABET * 20, base=tmp_path / "b", steps=1, batch=2, context=8)
+    assert {str(p.dtype) for p in trained.params.values()} == {"float32"}
+    moved = trained.params["lm_head.weight"] - np.asarray(small.params["lm_head.weight"])
+    assert 0 < np.abs(moved).max() < 0.1
+
+
 # ---------------------------------------------------------------- files that lie
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import OctavoError, bench, engines, models
+from octavo import OctavoError, bench, engines, models, processes
 from octavo.checks import cores
 from octavo.model import Model
 
@@ -99,7 +99,7 @@ def test_a_peer_that_fails_says_why(
 ) -> None:
     peer(program, tmp_path, monkeypatch)
     with pytest.raises(OctavoError) as caught:
-        bench.run("llama_cpp", sys.executable, {"path": "a.gguf", "threads": 1})
+        processes.run("llama_cpp", sys.executable, {"path": "a.gguf", "threads": 1})
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -148,11 +148,23 @@ def test_what_is_refused(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for rounds in ("0", "101"):
         assert "rounds are from 1 to 100" in refused("bench", "shelf/gru", "--rounds", rounds)
     assert f"from 1 to {cores()}" in refused("bench", "shelf/gru", "--threads", "0")
+    short = models.configure("gpt2", {"vocab_size": 11, "n_embd": 4, "n_head": 1, "n_positions": 15})
+    params = models.initial_params("gpt2", short, np.random.default_rng(0))
+    octavo.save(Model("gpt2", short, params), "short")
+    assert "a context of 15 tokens is too short" in refused("bench", "short")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert "cannot start /nowhere/python" in refused("bench", "shelf/gru")
+
+
+def test_the_shortest_context_is_enough(tmp_path: Path) -> None:
+    config = models.configure("gpt2", {"vocab_size": 11, "n_embd": 4, "n_head": 1, "n_positions": 16})
+    params = models.initial_params("gpt2", config, np.random.default_rng(0))
+    octavo.save(Model("gpt2", config, params), tmp_path / "a")
+    (program,) = bench.measure(tmp_path / "a", threads=1, rounds=1, pythons={}).programs
+    assert set(program.figures) == FIGURES
 
 
 def test_octavo_s_own_failure_is_an_error(shelf: Path) -> None:
     job = {"path": "nothing", "threads": 1}
     with pytest.raises(OctavoError, match="octavo: OctavoError: there is no file or folder 'nothing'"):
-        bench.run("octavo", sys.executable, job)
+        processes.run("octavo", sys.executable, job)

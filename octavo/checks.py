@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -67,6 +68,22 @@ def require_token_ids(config: Any, *names: str) -> None:
             )
         if isinstance(value, list):
             object.__setattr__(config, name, tuple(value))
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def require_threads(threads: Any) -> None:
+    """Refuse a number of threads that is neither None nor a whole number from 1 to `cores`."""
+    if threads is not None and not (is_whole(threads) and 1 <= threads <= cores()):
+        raise OctavoError(
+            f"threads is a whole number from 1 to {cores()}, the processors that there are, "
+            f"not {reprlib.repr(threads)}"
+        )
 
 
 def mismatches(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:

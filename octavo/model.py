@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo import models, nn
+from octavo.checks import require_threads
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
@@ -37,6 +38,9 @@ class Model:
         How a conversation is written for the model, in Jinja, where the files it comes from say so.
     generation_config : mapping or None
         What `generation_config.json` says, as it stands there.
+    threads : int or None
+        How many threads compiled code may use for this model; None: as many as there are processors. The
+        equations use as many as NumPy's BLAS is told to (`OPENBLAS_NUM_THREADS`).
     """
 
     model_type: str
@@ -45,6 +49,10 @@ class Model:
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     generation_config: Mapping[str, Any] | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        require_threads(self.threads)
 
     @property
     def architecture(self) -> ModuleType:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo import hub, models
-from octavo.checks import require_params
+from octavo.checks import require_params, require_threads
 from octavo.errors import OctavoError
-from octavo.formats import companions, folder, gguf, gguf_write, keras, llama2c, nanogpt, npz, torch_zip
+from octavo.formats import companions, folder
 from octavo.model import Model
-from octavo.tokenizers.chars import Char
+from octavo.nn import Array
+from octavo.quant import Quantized
+from octavo.quantising import quantised, require_kind
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
@@ -38,6 +40,8 @@ def load(
     weights: str | Path | None = None,
     tokenizer: str | Path | Tokenizer | None = None,
     model_type: str | None = None,
+    quantize: str | None = None,
+    threads: int | None = None,
     **config: Any,
 ) -> Model:
     """Open a model.
@@ -58,6 +62,13 @@ def load(
         `tiktoken.Encoding` (which is read without unpickling).
     model_type : str, optional
         Refuse the file if it is of another type.
+    quantize : {"q8", "q4"}, optional
+        Hold the matrices in blocks of 8 bits a weight, or of 4 with embeddings and output at 8, as
+        `octavo.quantising` says: a quarter or a sixth of the memory. What a file holds in as few bits
+        already stays as it is. Recurrent models have none of it.
+    threads : int, optional
+        How many threads compiled code may use for the model, at most as many as there are processors; by
+        default all of them.
     **config
         Fields of the architecture's config that the file does not tell, ``n_heads=8`` say.
 
@@ -78,25 +89,23 @@ def load(
     >>> load("christie-gru")
     Model(gru, 873,513 parameters, vocabulary 41)
     """
-    source = _locate(path)
-    read = _reader(source)
-    if weights is not None and read is not keras.read:
-        raise OctavoError(f"weights go with a Keras architecture; {source} is none")
-    if read is keras.read:
-        if config:
-            raise OctavoError(f"a Keras model tells its whole config; leave out {', '.join(config)}")
-        found, settings, params = keras.read(source, Path(weights) if weights is not None else None)
-        metadata = []
-    else:
-        found, settings, params, *metadata = read(source, **config)
+    require_kind(quantize)
+    require_threads(threads)
+    source = locate(path)
+    found, settings, params, *metadata = _read(source, weights, config)
     if model_type not in (None, found):
         raise OctavoError(f"{source} holds a model of type {found}, not {model_type}")
     require_params(models.architecture(found).shapes(settings), params, str(source))
+    if quantize is not None:
+        params = quantised(found, settings, params, quantize)
     if metadata:  # of a GGUF file, which holds in one what a folder holds in several
+        from octavo.formats import gguf
+
         reader = gguf.tokenizer(*metadata) if tokenizer is None else _tokenizer(tokenizer, source)
-        model = Model(found, settings, params, reader, gguf.chat_template(*metadata))
+        model = Model(found, settings, params, reader, gguf.chat_template(*metadata), threads=threads)
     else:
-        model = Model(found, settings, params, _tokenizer(tokenizer, source), **_companions(source))
+        reader = _tokenizer(tokenizer, source)
+        model = Model(found, settings, params, reader, **_companions(source), threads=threads)
     _check_vocabulary(model)
     return model
 
@@ -108,6 +117,8 @@ def _check_vocabulary(model: Model) -> None:
     found = f"the tokenizer has {model.tokenizer.vocab_size} tokens and the model {model.vocab_size}"
     if model.tokenizer.vocab_size > model.vocab_size:
         raise OctavoError(f"{found}; they do not belong together")
+    from octavo.tokenizers.chars import Char
+
     if isinstance(model.tokenizer, Char):  # one character left out shifts all that sort after it
         warnings.warn(
             f"{found}; unless it was made from all the texts the model knows, ids mean other characters",
@@ -115,7 +126,7 @@ def _check_vocabulary(model: Model) -> None:
         )
 
 
-def _locate(path: str | Path) -> Path:
+def locate(path: str | Path) -> Path:
     """The folder of a model that is shipped or on a hub, else the path itself, which must exist."""
     if isinstance(path, str) and path in bundled():
         return PRETRAINED / path
@@ -129,14 +140,27 @@ def _locate(path: str | Path) -> Path:
     return Path(path)
 
 
+def _read(source: Path, weights: str | Path | None, config: dict[str, Any]) -> tuple[Any, ...]:
+    """Model type, config and parameters, of GGUF metadata too: by the `read` of the format of the content."""
+    if not source.is_dir():
+        from octavo.formats import keras
+
+        if keras.recognise(source):
+            if config:
+                raise OctavoError(f"a Keras model tells its whole config; leave out {', '.join(config)}")
+            return keras.read(source, Path(weights) if weights is not None else None)
+    if weights is not None:
+        raise OctavoError(f"weights go with a Keras architecture; {source} is none")
+    read: Any = folder.read if source.is_dir() else _reader(source)
+    return tuple(read(source, **config))
+
+
 def _reader(source: Path) -> Any:
     """The format's `read`, by the content of the file."""
-    if source.is_dir():
-        return folder.read
+    from octavo.formats import gguf, llama2c, nanogpt, npz, torch_zip
+
     if gguf.recognise(source):
         return gguf.read
-    if keras.recognise(source):
-        return keras.read
     if torch_zip.recognise(source):
         return nanogpt.read
     if torch_zip.is_zip(source):
@@ -183,9 +207,9 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
         A folder that does not exist yet, or is empty; or a GGUF file that does not exist yet. It appears
         whole or not at all.
     dtype : str, optional
-        The precision to store; by default that of the parameters. "float16", "float32", "float64" in a
-        folder, where what is quantised becomes float32 if nothing is said. In GGUF "F32", "F16", "BF16",
-        "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"; quantised parameters stay what they are if nothing is said.
+        The precision to store; by default that of the parameters, and what is quantised stays so. In a
+        folder "float16", "float32", "float64"; one with quantised parameters is for octavo alone to read.
+        In GGUF "F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0".
 
     Raises
     ------
@@ -205,6 +229,8 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
 
     shapes = model.architecture.shapes(model.config)
     if Path(path).suffix == ".gguf":
+        from octavo.formats import gguf_write
+
         require_params(shapes, model.params, "what is to be saved")
         gguf_write.write(Path(path), model, dtype)
         return
@@ -212,7 +238,7 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     if dtype not in (None, "float16", "float32", "float64"):
         raise OctavoError(f"dtype is float16, float32 or float64, not {dtype!r}; a .gguf file holds more")
     with np.errstate(over="ignore"):  # what is too large for the dtype is refused as infinite
-        params = {name: np.asarray(array, dtype) for name, array in model.params.items()}
+        params = {name: _stored(array, dtype) for name, array in model.params.items()}
     require_params(shapes, params, "what is to be saved")
     folder.write(
         Path(path),
@@ -222,3 +248,14 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
         chat_template=model.chat_template,
         generation_config=model.generation_config,
     )
+
+
+def _stored(array: Array, dtype: str | None) -> Array:
+    """A parameter as a folder is to hold it; blocks of one number are none there."""
+    import numpy as np
+
+    if dtype is None and isinstance(array, Quantized):
+        if array.format.items > 1:
+            return array
+        dtype = "float16" if array.format.name == "F16" else "float32"
+    return np.asarray(array, dtype)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import octavo
 from octavo import OctavoError
+
+from .conftest import build
 
 BENCH = Path(__file__).parents[1] / "bench"
 
@@ -80,3 +83,39 @@ def test_what_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome("one line") == "refused"
     for message in ("two\nlines", "", "x" * 2000):
         assert outcome(message) == f"refused in these words: {message}"
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_quantising_costs(tied: bool, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 128, "intermediate_size": 192, "tie_word_embeddings": tied}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    octavo.save(build("llama", **sizes, **heads), tmp_path / "model")
+    (tmp_path / "text").write_text("abcdefghijk" * 10)
+    args = ("quantised.py", str(tmp_path / "model"), "--text", str(tmp_path / "text"), "--tokens", "32")
+    first, *table = run(*args, "--shuffle")
+    assert float(first.split()[-1]) < 1e-3  # of logits in the tens: another order, the same model
+    rows = {name: list(map(float, (size, loss, nats))) for name, size, loss, _, nats in map(cells, table[2:])}
+    assert list(rows)[:3] == ["float32", "q8", "q4"]
+    assert rows["float32"][2] == 0 < rows["q8"][2] < rows["q4"][2]
+    assert rows["float32"][0] > 3 * rows["q8"][0] > rows["q4"][0]
+    same = next(row for row in map(cells, run(*args)) if row[0] == "float32")
+    assert float(same[2]) == pytest.approx(rows["float32"][1], rel=1e-3)
+
+
+def test_speed_beside_peers(tmp_path: Path) -> None:
+    octavo.save(build("llama", hidden_size=32, intermediate_size=32), tmp_path / "a.gguf")
+    args = ("--threads", "1", "--rounds", "1", "--work", str(tmp_path), "--json", str(tmp_path / "all.json"))
+    missing = ("--python", "llama_cpp=/nowhere/python", "--python", "transformers=/nowhere/python")
+    out = run("decode.py", str(tmp_path / "a.gguf"), *args, *missing, "--lines", "decode,first,peak,q8")
+    assert out[0] == "a.gguf, 1 threads, medians of 1 rounds"
+    found = {row[0]: row for row in map(cells, out) if len(row) == 5}
+    for name in ("decode, short context, tokens/s", "load to first token, s", "peak memory, MB"):
+        assert float(found[name][1].replace(",", "")) > 0
+        assert "cannot start /nowhere/python" in found[name][2]
+    assert (tmp_path / "a.Q8_0.gguf").exists()
+    first, second = json.loads((tmp_path / "all.json").read_text())
+    assert (first["weights"], second["weights"]) == ("float32", "Q8_0")

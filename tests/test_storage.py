@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import octavo
 from octavo import Model, OctavoError
+from octavo.checks import cores
 from octavo.tokenizers import char, train_bpe
 
 from .conftest import ALPHABET, CONFIGS, GOLDEN, V, build
@@ -251,3 +253,18 @@ def test_an_archive_with_damaged_bytes_is_read_or_refused(
     path = tmp_path_factory.mktemp("damaged") / "model.npz"
     path.write_bytes(data.draw(damaged_bytes((GOLDEN / f"torch_{name}.npz").read_bytes())))
     check(path, tokenizer=char(ALPHABET), **({"n_heads": 2} if name == "plain" else {}))
+
+
+# ---------------------------------------------------------------- threads
+
+
+def test_threads_are_kept_with_the_model_and_bounded_by_the_processors() -> None:
+    assert octavo.load("christie-rnn").threads is None
+    assert octavo.load("christie-rnn", threads=1).with_params({}).threads == 1
+    for wrong in (0, -1, cores() + 1, 1.0, True, "2"):
+        with pytest.raises(
+            OctavoError, match=f"threads is a whole number from 1 to {cores()}, the processors"
+        ):
+            octavo.load("christie-rnn", threads=wrong)
+        with pytest.raises(OctavoError, match="threads is a whole number"):
+            replace(build("gru"), threads=wrong)

@@ -6,14 +6,17 @@ they need them: writing text begins well within a second.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import MutableMapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
 
-from octavo.cli import chat, convert, generate, models, plot, score, show, tokenize, train
 from octavo.cli.shell import Program
 from octavo.version import __version__
 
+NAMES = ("generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "bench", "plot")
 EPILOG = """[bold]Begin with[/bold]
 
 octavo generate "ANTONIO: Do you not hear me speak?"
@@ -22,8 +25,39 @@ octavo train my.txt --out my-model --minutes 5
 
 octavo COMMAND --help tells more."""
 
+
+class Commands(Program):
+    """The commands by name; the module of one is imported when it is asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = cast(MutableMapping[str, Any], dict.fromkeys(NAMES))  # what "did you mean" goes by
+
+    def list_commands(self, context: Any) -> list[str]:
+        """All names, in the order of help."""
+        return list(NAMES)
+
+    def get_command(self, context: Any, name: str) -> Any:
+        """The command of a name, or None."""
+        return command(name) if name in NAMES else None
+
+
+@cache
+def command(name: str) -> Any:
+    """A command, made from its module: a function `run`, or an `app` of several."""
+    module = import_module(f"octavo.cli.{name}")
+    if hasattr(module, "app"):
+        made = typer.main.get_command(module.app)
+    else:
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+        alone.command(name, epilog=module.EPILOG)(module.run)
+        made = typer.main.get_command(alone)
+    made.name = name
+    return made
+
+
 app = typer.Typer(
-    cls=Program,
+    cls=Commands,
     epilog=EPILOG,
     invoke_without_command=True,
     add_completion=False,
@@ -31,9 +65,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (generate, chat, score, train, tokenize, show, models, convert):
-    app.command(module.__name__.rpartition(".")[2], epilog=module.EPILOG)(module.run)
-app.add_typer(plot.app, name="plot")
 
 
 @app.callback()

@@ -61,9 +61,10 @@ def run(
     tokenizer: loading.TokenizerOption = None,
     chars: loading.CharsOption = None,
     settings: loading.SetOption = None,
+    threads: loading.ThreadsOption = None,
 ) -> None:
     """Talk with a model, in the words that its own chat template puts around yours."""
-    loaded = loading.load_reader(model, weights, tokenizer, chars, settings)
+    loaded = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     talk = Conversation(loaded, template=None if template is None else _text(template))
     talk.require_template()
     libraries()  # what is missing is said before somebody has typed

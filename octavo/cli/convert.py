@@ -12,7 +12,8 @@ import octavo
 from octavo.cli import loading
 from octavo.cli.printing import console, emit, reachable, size
 from octavo.errors import OctavoError
-from octavo.formats.folder import refuse_existing
+from octavo.formats.companions import LARGEST, read_json
+from octavo.formats.folder import CONFIG, QUANTIZATION, refuse_existing
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -20,8 +21,11 @@ octavo convert RNN_model.json RNN_model.h5 --chars train.txt --chars test.txt -o
 
 octavo convert w.npz bpe1024_enc_full.pkl --set n_heads=8 --out my-bard
 
-octavo convert my-llama --out my-llama.gguf --dtype Q8_0"""
+octavo convert my-llama --out my-llama.gguf --dtype Q8_0
 
+octavo convert my-llama --out my-small-llama --quantize q4"""
+
+Kind = Literal["q8", "q4"]
 Dtype = Literal["float16", "float32", "F16", "F32", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
 HDF5 = b"\x89HDF"
 LARGEST_JSON = 2**26  # bytes
@@ -48,6 +52,12 @@ def run(
             case_sensitive=False,
         ),
     ] = None,
+    quantize: Annotated[
+        Kind | None,
+        typer.Option(
+            help="Matrices in 8 bits a weight, or in 4 with embeddings and output in 8.", case_sensitive=False
+        ),
+    ] = None,
     json: loading.JsonOption = False,
     weights: loading.WeightsOption = None,
     tokenizer: loading.TokenizerOption = None,
@@ -57,9 +67,12 @@ def run(
     """Write any model that octavo reads as a model folder, or as a GGUF file for llama.cpp."""
     if Path(out).suffix != ".gguf":  # a file is refused when it is written
         refuse_existing(Path(out))
+    if dtype and quantize:
+        raise OctavoError("say --dtype or --quantize, not both")
     found = tell_apart(sources)
     weights, tokenizer = _one("weights", found, weights), _one("tokenizer", found, tokenizer)
-    model = loading.load_model(str(_one("model", found, None)), weights, tokenizer, chars, settings)
+    source = str(_one("model", found, None))
+    model = loading.load_model(source, weights, tokenizer, chars, settings, quantize=quantize)
     octavo.save(model, out, dtype=dtype)
     made = sorted(Path(out).iterdir()) if Path(out).is_dir() else [Path(out)]
     files = {path.name: path.stat().st_size for path in made}
@@ -118,6 +131,8 @@ def _print(model: octavo.Model, out: str, files: dict[str, int]) -> None:
     screen.print(f"wrote [bold]{out}[/bold]: {model.model_type}, {model.count():,} parameters")
     for name, count in files.items():
         screen.print(f"  {name:<20}{size(count):>12}", markup=False)
+    if Path(out).is_dir() and QUANTIZATION in (read_json(Path(out) / CONFIG, LARGEST) or {}):
+        screen.print("[dim]its blocks are octavo's to read; for others: NAME.gguf, or --dtype float32[/dim]")
     if model.tokenizer is None:
         screen.print("without a tokenizer it only knows ids; name one with --tokenizer or --chars")
     else:

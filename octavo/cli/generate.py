@@ -125,6 +125,7 @@ def run(
     tokenizer: loading.TokenizerOption = None,
     chars: loading.CharsOption = None,
     settings: loading.SetOption = None,
+    threads: loading.ThreadsOption = None,
 ) -> None:
     """Write on from a prompt, each word as soon as it is certain."""
     options: DecodingOptions = {
@@ -143,7 +144,7 @@ def run(
     elif out is not None or batch is not None:
         raise OctavoError("--out and --batch go with --prompts FILE")
     text = "" if prompts is not None else loading.prompt_or_stdin(prompt)
-    reader = loading.load_reader(model, weights, tokenizer, chars, settings)
+    reader = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     if prompts is not None and out is not None:
         from octavo.cli import many
         from octavo.promptfile import Answering

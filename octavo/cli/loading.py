@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 import octavo
-from octavo.data import read_text
 from octavo.errors import OctavoError
 from octavo.tokenizers import Tokenizer
 
 PANEL = "Model"
-NOT_FIELDS = ("path", "weights", "tokenizer", "model_type")  # of a config: other arguments of `octavo.load`
+NOT_FIELDS = ("path", "weights", "tokenizer", "model_type", "quantize", "threads")
+"""No fields of a config but other arguments of `octavo.load`."""
 
 ModelOption = Annotated[
     str,
@@ -61,6 +61,15 @@ SetOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Threads that compiled code may use. \\[default: all processors]",
+        metavar="N",
+        rich_help_panel=PANEL,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 
@@ -70,9 +79,13 @@ def load_model(
     tokenizer: str | None = None,
     chars: list[str] | None = None,
     settings: list[str] | None = None,
+    threads: int | None = None,
+    quantize: str | None = None,
 ) -> octavo.Model:
     """The model that the loading options name."""
-    return octavo.load(model, weights=weights, tokenizer=load_tokenizer(tokenizer, chars), **fields(settings))
+    reader = load_tokenizer(tokenizer, chars)
+    options = {"threads": threads, "quantize": quantize, **fields(settings)}
+    return octavo.load(model, weights=weights, tokenizer=reader, **options)
 
 
 def load_reader(
@@ -81,9 +94,10 @@ def load_reader(
     tokenizer: str | None = None,
     chars: list[str] | None = None,
     settings: list[str] | None = None,
+    threads: int | None = None,
 ) -> octavo.Model:
     """Like `load_model`, for commands that need the tokenizer too."""
-    loaded = load_model(model, weights, tokenizer, chars, settings)
+    loaded = load_model(model, weights, tokenizer, chars, settings, threads)
     if loaded.tokenizer is None:
         raise OctavoError(
             f"{model} has no tokenizer; name one with --tokenizer FILE or its text with --chars FILE"
@@ -96,6 +110,8 @@ def load_tokenizer(tokenizer: str | None, chars: list[str] | None) -> Tokenizer 
     if tokenizer and chars:
         raise OctavoError("say --tokenizer or --chars, not both")
     if chars:
+        from octavo.data import read_text
+
         return octavo.tokenizers.char(read_text(chars))
     return octavo.tokenizers.open(tokenizer) if tokenizer else None
 

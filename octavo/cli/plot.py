@@ -92,6 +92,7 @@ def temperature(
     tokenizer: loading.TokenizerOption = None,
     chars: loading.CharsOption = None,
     settings: loading.SetOption = None,
+    threads: loading.ThreadsOption = None,
 ) -> None:
     """Draw what comes next, and what a temperature makes of it."""
     plots.require_picture(out)
@@ -101,7 +102,7 @@ def temperature(
     if top < 1:
         raise OctavoError(f"--top is at least 1, not {top}")
     scales = _numbers(temperatures)
-    loaded = loading.load_reader(model, weights, tokenizer, chars, settings)
+    loaded = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     reader = loaded.text_tokenizer()
     logits = loaded.forward(reader.encode(text))[0][-1]  # [V]
     ids = np.argsort(logits)[::-1][:top]

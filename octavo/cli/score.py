@@ -67,10 +67,11 @@ def run(
     tokenizer: loading.TokenizerOption = None,
     chars: loading.CharsOption = None,
     settings: loading.SetOption = None,
+    threads: loading.ThreadsOption = None,
 ) -> None:
     """Measure how well a model predicts a text."""
     text = read_text(files) if files else loading.text_or_stdin(None, "text")
-    reader = loading.load_reader(model, weights, tokenizer, chars, settings)
+    reader = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     result = octavo.score(reader, text, protocol=protocol, window=window, stride=stride, limit=limit)
     if json:
         emit(description(result))

@@ -3,6 +3,9 @@
 The arrays stand in the file under the architecture's names. An architecture with a published layout
 (it has `PUBLISHED`) is written in that layout, with a `tokenizer_config.json`, so that transformers and
 its kin open the folder, and is read from it, whether the weights are one file or several.
+
+Where matrices are quantised, `octavo.formats.safetensors` says how their blocks stand in the file; names and
+layout are then octavo's own, and `config.json` says in `quantization_config` that only octavo reads them.
 """
 
 from __future__ import annotations
@@ -22,13 +25,17 @@ import numpy as np
 from octavo import models
 from octavo.errors import OctavoError
 from octavo.formats.companions import CHAT_TEMPLATE, GENERATION_CONFIG, LARGEST, TOKENIZER_CONFIG, read_json
+from octavo.formats.safetensors import stored
 from octavo.formats.shards import WEIGHTS, read_weights
 from octavo.nn import Array
+from octavo.quant import Quantized
 
 if TYPE_CHECKING:
     from octavo.tokenizers import Tokenizer
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+QUANTIZATION, METHOD = "quantization_config", {"quant_method": "octavo"}
+"""The field by which a `config.json` says that weights are no plain numbers, and what octavo says there."""
 
 
 def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
@@ -52,6 +59,8 @@ def read(folder: Path, **options: Any) -> tuple[str, Any, dict[str, Array]]:
         raise OctavoError(f"{folder / CONFIG}: {error}") from None
     ends, begins = getattr(module, "BUFFERS", ()), getattr(module, "OTHERS", ())
     arrays = read_weights(folder, lambda name: not name.endswith(ends) and not name.startswith(begins))
+    if _quantised(arrays):
+        return model_type, config, arrays
     try:
         return model_type, config, getattr(module, "from_published", _as_they_are)(arrays, config)
     except OctavoError as error:
@@ -63,6 +72,8 @@ def read_config(path: Path) -> dict[str, Any]:
     description = read_json(path, LARGEST)
     if description is None:
         raise OctavoError(f"{path} is missing; a model folder holds {CONFIG}, {WEIGHTS} and {TOKENIZER}")
+    if description.get(QUANTIZATION) == METHOD:
+        del description[QUANTIZATION]
     try:
         return models.told(description)
     except OctavoError as error:
@@ -107,10 +118,13 @@ def write(
             extras = {**extras, CHAT_TEMPLATE: chat_template}
         if generation_config is not None:
             extras = {**extras, GENERATION_CONFIG: _json(generation_config)}
+        if _quantised(params):
+            description = {**description, QUANTIZATION: METHOD}
         for name, content in {CONFIG: _json(description), **extras}.items():
             (partial / name).write_text(content, encoding="utf-8", newline="")
-        arrays = {name: np.ascontiguousarray(array) for name, array in params.items()}
-        save_file(arrays, partial / WEIGHTS, metadata={"format": "pt"})  # transformers 4 asks for it
+        arrays, told = stored(params)
+        format = "octavo" if told else "pt"  # which transformers 4 asks for
+        save_file(arrays, partial / WEIGHTS, metadata={"format": format} | told)
         mode = (partial / CONFIG).stat().st_mode
         (partial / WEIGHTS).chmod(mode)  # the library leaves it to its owner alone
         if folder.is_dir():  # an empty one, or refuse_existing had objected
@@ -129,8 +143,9 @@ def _published(
     model_type = description["model_type"]
     module = models.architecture(model_type)
     config = models.configure(model_type, {n: v for n, v in description.items() if n != "model_type"})
-    params = getattr(module, "to_published", _as_they_are)(params, config)
-    dtype = np.result_type(*params.values()).name
+    if not _quantised(params):
+        params = getattr(module, "to_published", _as_they_are)(params, config)
+    dtype = np.result_type(*(array.dtype for array in params.values())).name
     if tokenizer is None:
         return models.published.describe(description, module.PUBLISHED, dtype), params, None
     special, end = _special_tokens(written), tokenizer.end_of_text
@@ -153,6 +168,11 @@ def _special_tokens(tokenizer: Path) -> dict[str, int]:
     """The ids of the tokens of a `tokenizer.json` that no text is encoded to, by what stands for them."""
     added = json.loads(tokenizer.read_bytes())["added_tokens"]
     return {token["content"]: token["id"] for token in added if token["special"]}
+
+
+def _quantised(params: Mapping[str, Array]) -> bool:
+    """Whether any of the parameters stands in blocks."""
+    return any(isinstance(array, Quantized) for array in params.values())
 
 
 def _as_they_are(params: dict[str, Array], config: Any) -> dict[str, Array]:

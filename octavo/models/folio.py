@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 FIXED = ()
+WHOLE = ("conv",)
 EPS, BASE, CAP = 1e-6, 10000.0, 15.0
 HASH = 31337
 

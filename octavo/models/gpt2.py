@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 FIXED = ()
+WHOLE = ("wpe.weight",)  # which other programs have in floats
 BUFFERS = (".attn.bias", ".attn.masked_bias")
 PUBLISHED = {
     "architectures": ["GPT2LMHeadModel"],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 FIXED = ()
+WHOLE = ("weight", "weight_ih", "weight_hh")  # the first is read by columns, a cell cuts its own
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 KINDS = (*GATES, "embedding", "dense", "activation")
 

@@ -98,3 +98,22 @@ def test_gguf_and_back(run: Any, refused: Any) -> None:
     assert "exists already" in refused("convert", "own", "-o", "small.gguf")
     assert "no architecture gru" in refused("convert", "shelf/gru", "-o", "gru.gguf")
     assert "a .gguf file holds more" in refused("convert", "own", "--dtype", "Q4_0", "-o", "folder")
+
+
+def test_quantised(run: Any, refused: Any) -> None:
+    config = models.configure("llama", {"vocab_size": 11, "hidden_size": 32, "intermediate_size": 32})
+    params = models.initial_params("llama", config, np.random.default_rng(0))
+    octavo.save(Model("llama", config, params, octavo.tokenizers.char("abcdefghijk")), "own")
+    assert (
+        "its blocks are octavo's to read" in run("convert", "own", "--quantize", "q4", "-o", "small").stdout
+    )
+    run("convert", "own", "--quantize", "Q8", "-o", "small.gguf")
+    for name, expected in (("small", {"Q4_1", "Q8_0"}), ("small.gguf", {"Q8_0"})):
+        shown = json.loads(run("show", name, "--json").stdout)["parameters"]
+        assert {p["dtype"] for p in shown if len(p["shape"]) == 2} == expected
+    assert "its blocks" not in run("convert", "small", "--dtype", "float32", "-o", "back").stdout
+    assert "say --dtype or --quantize" in refused(
+        "convert", "own", "--quantize", "q8", "--dtype", "F16", "-o", "x.gguf"
+    )
+    assert "no matrix of this gru model" in refused("convert", "shelf/gru", "--quantize", "q8", "-o", "new")
+    assert not Path("new").exists()

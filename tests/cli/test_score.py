@@ -97,3 +97,22 @@ def test_what_cannot_be_scored(refused: Any) -> None:
     assert "not 'halves'" in refused("score", "-m", "shelf/gru", "--protocol", "halves", "shelf/text.txt")
     assert "use strided" in refused("score", "-m", "shelf/plain", "--protocol", "whole", "shelf/text.txt")
     assert "shelf/gru cannot be read" in refused("score", "-m", "shelf/gru", "shelf/gru")
+
+
+def test_threads_are_those_that_are_said(run: Any, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    loaded = octavo.load
+
+    def load(*args: Any, **options: Any) -> octavo.Model:
+        said.append(options["threads"])
+        return loaded(*args, **options)
+
+    monkeypatch.setattr(octavo, "load", load)
+    score = ("score", "shelf/text.txt", "-m", "shelf/gru", "-n", "5")
+    run(*score)
+    run(*score, "--threads", "1")
+    run("generate", "It", "-m", "shelf/gru", "-n", "2", "--threads", "1")
+    assert said == [None, 1, 1]
+    for wrong in ("0", "100000"):
+        assert "threads is a whole number from 1 to" in refused(*score, "--threads", wrong)
+    assert "--set gives fields of a config; threads is none" in refused(*score, "--set", "threads=1")

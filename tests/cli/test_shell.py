@@ -11,7 +11,11 @@ import octavo
 from octavo.cli import shell
 from octavo.cli.printing import emit
 
-COMMANDS = ["generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "plot"]
+COMMANDS = ["generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "bench", "plot"]
+HEAVY = ("rich", "matplotlib", "jax", "tokenizers", "h5py", "numba", "safetensors")
+UNUSED = tuple(
+    f"octavo.{room}" for room in ("train", "encoded", "plots", "bench", "cli.train", "formats.keras")
+)
 HELP = [
     [],
     *([name] for name in COMMANDS),
@@ -115,7 +119,7 @@ def test_the_heavy_libraries_wait_until_they_are_needed(start: Any) -> None:
         "import sys, octavo.cli\n"
         "try: octavo.cli.app(['generate', '-m', 'shelf/gru', 'It', '-n', '2'], prog_name='octavo')\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('rich', 'matplotlib', 'jax', 'tokenizers', 'h5py', 'numba') if m in sys.modules])"
+        f"print([m for m in {(*HEAVY, *UNUSED)} if m in sys.modules])"
     )
     out, complaints = start([], program=("-c", code)).communicate(timeout=20)
     assert out.splitlines()[-1] == b"[]", complaints

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from octavo import nn, prefill
-from octavo.decoding import Memory, _stepper, _twins, by_equations, check, twins_pay, warn
+from octavo.decoding import Memory, by_equations, check, stepper, twins_of, twins_pay, warn
 from octavo.model import Model, with_room
 from octavo.prefill import Reading
 from octavo.sample import Draws, Sampling, Token
@@ -67,8 +67,8 @@ class Batch:
     def __init__(self, model: Model, *, cache: str | None = None, slide: bool = False) -> None:
         self.model, self.reading, self.memory = model, Reading(cache, slide), Memory()
         self.warned = slide or model.context is None
-        self.step = self.equation = _stepper(model)
-        self.slow, self.fast = by_equations(model), False
+        self.step = self.equation = stepper(model, many=True)
+        self.slow, self.fast = by_equations(model, self.step), False
         self.fixed = nn.namespace(*model.params.values()) is not np  # JAX compiles each number of rows
         self.rows: list[Row | None] = []  # a row of the state each; None where nobody is
         self.state: Any = None  # of as many rows, if there are any
@@ -207,4 +207,4 @@ class Batch:
     def _hasten(self, row: Row) -> None:
         """Have twins compute the steps, and the draws of a row, from now on."""
         draws = row.draws
-        self.step, draws.pick = _twins(self.model, draws.sampling, self.step, draws.pick)
+        self.step, draws.pick = twins_of(self.model, draws.sampling, self.step, draws.pick)

@@ -2,8 +2,9 @@
 
 The prompt is read once, in chunks (`octavo.prefill`); from then on each token costs one step of the model and
 one draw, or less than a step where the text repeats itself and that is looked up (`octavo.lookup`).
-Steps and draws follow the equations. A process that has written many tokens with recurrent models imports
-`octavo.twins`, which compute the same faster; where that needs what is not installed, nothing changes.
+Steps and draws follow the equations, or compiled twins of them (`octavo.twins` of recurrent models,
+`octavo.fast` of Transformers): of a large model from the first token on, of a small one once a process has
+written so many that importing Numba pays. Where that is not installed, nothing changes but the speed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo import nn, prefill
+from octavo import fast, nn, prefill
 from octavo.checks import is_whole
 from octavo.errors import OctavoError
 from octavo.lookup import Guesses, Lookup
@@ -30,7 +31,7 @@ __all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
 TWINS_PAY = 1000  # tokens: who writes as many may well write the thousands that importing Numba takes
-WRITTEN = count(1)  # numbers the tokens that recurrent models write in this process by the equations
+WRITTEN = count(1)  # numbers the tokens that are written in this process by the equations
 
 
 class DecodingOptions(SamplingOptions, total=False):
@@ -236,8 +237,8 @@ class Text:
 
     def __init__(self, model: Model, reading: Reading, memory: Memory) -> None:
         self.model, self.reading, self.memory = model, reading, memory
-        self.step = self.equation = _stepper(model)
-        self.slow = by_equations(model)
+        self.step = self.equation = stepper(model)
+        self.slow = by_equations(model, self.step)
 
     def begin(self, prompt: list[int], limit: int) -> nn.Array:
         """Read what is not remembered -> logits [1, V] of what follows."""
@@ -283,17 +284,18 @@ class Text:
         """Have twins compute the steps and the draws from now on, if that pays."""
         if self.slow and twins_pay():
             self.slow = False
-            self.step, draws.pick = _twins(self.model, draws.sampling, self.step, draws.pick)
+            self.step, draws.pick = twins_of(self.model, draws.sampling, self.step, draws.pick)
 
 
-def by_equations(model: Model) -> bool:
-    """Whether the equations compute the model's steps where twins could."""
-    return model.architecture is recurrent and nn.namespace(*model.params.values()) is np
+def by_equations(model: Model, step: Step) -> bool:
+    """Whether the equations compute the model's steps where compiled code could."""
+    return nn.namespace(*model.params.values()) is np and not isinstance(step, fast.Compiled)
 
 
 def twins_pay() -> bool:
     """Whether the token that is drawn now is one too many for the equations."""
-    return "octavo.twins" in sys.modules or next(WRITTEN) > TWINS_PAY
+    imported = "octavo.twins" in sys.modules or "octavo.fast.program" in sys.modules
+    return imported or next(WRITTEN) > TWINS_PAY
 
 
 def warn(context: int) -> None:
@@ -305,19 +307,26 @@ def warn(context: int) -> None:
     )
 
 
-def _stepper(model: Model) -> Step:
-    """``step(tokens, state) -> (logits, state)`` of the architecture."""
+def stepper(model: Model, many: bool = False) -> Step:
+    """``step(tokens, state) -> (logits, state)`` of the architecture.
+
+    A large model's steps are compiled from the first on (`octavo.fast`), and so are those of `many` texts at
+    once: a row of a batch then has the bits that it would have alone.
+    """
     forward, config, p = model.architecture.forward, model.config, nn.View(model.params)
     if nn.namespace(*model.params.values()) is np:
-        return lambda tokens, state: forward(p, config, tokens, state)
+        compiled = fast.compiled(model) if many or fast.pays(model) else None
+        return compiled or (lambda tokens, state: forward(p, config, tokens, state))
     import jax
 
-    compiled = jax.jit(lambda params, tokens, state: forward(params, config, tokens, state), donate_argnums=2)
-    return lambda tokens, state: compiled(model.params, tokens, state)
+    jitted = jax.jit(lambda params, tokens, state: forward(params, config, tokens, state), donate_argnums=2)
+    return lambda tokens, state: jitted(model.params, tokens, state)
 
 
-def _twins(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[Step, Pick]:
-    """The twins of the step and of the draw; either as it is where it has none."""
+def twins_of(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[Step, Pick]:
+    """The compiled twins of the step and of the draw; either as it is where it has none."""
+    if model.architecture is not recurrent:
+        return fast.compiled(model) or step, pick
     try:
         from octavo import twins
     except (ImportError, RuntimeError):  # no Numba, or no folder where it may keep what it compiles

@@ -110,9 +110,10 @@ def window(ids: list[int], context: int, kept: int = 0) -> list[int]:
 def read(step: Step, ids: list[int], state: Any, start: int = 0, room: int = 0) -> tuple[nn.Array, Any]:
     """Read ``ids[start:]``, at least one token, after a state that has read the others.
 
-    Returns the logits [1, T, V] of the last chunk, and the state with room for at least `room` tokens.
+    Returns the logits [1, T, V] of the last chunk, or of the last token alone where that is less work, and
+    the state with room for at least `room` tokens.
     """
-    row = np.array([ids])
+    row, step = np.array([ids]), getattr(step, "last", step)
     try:
         state = with_room(state, max(len(ids), room))
         for first, end in chunks(len(ids), start):

@@ -20,6 +20,8 @@ from octavo.errors import OctavoError
 from octavo.nn import Array
 
 GREEDY = 1e-5  # a temperature so low that dividing by it overflows before it leaves a second choice
+MANY = 4096  # tokens of a vocabulary that is not sorted whole for a draw
+ABOVE = 512  # of which as many are looked at first
 NO_NUMBERS = "the model's logits are not numbers; are its weights damaged?"
 
 Pick = Callable[[Array, Array, np.random.Generator], tuple[int, float]]
@@ -158,9 +160,50 @@ class Sampling:
         """One token from logits [V]; greedy sampling uses no random number."""
         if self.temperature < GREEDY:
             return int(logits.argmax())
+        number = rng.random()
+        token = self.drawn_above(logits, number) if logits.size >= MANY else None
+        if token is not None:
+            return token
         ids, weights = self.survivors(logits)
         cumulative = weights.astype(np.float64).cumsum()
-        return int(ids[cumulative.searchsorted(rng.random() * cumulative[-1], side="right")])
+        return int(ids[cumulative.searchsorted(number * cumulative[-1], side="right")])
+
+    def drawn_above(self, logits: Array, number: float) -> int | None:
+        """The token that `number` draws, if it is found among the greatest; the others are not sorted then.
+
+        The same token as by sorting all of them: what lies below counts by the sum of its weights.
+        """
+        x = logits / self.temperature if self.temperature != 1 else logits
+        least = np.partition(x, x.size - ABOVE)[x.size - ABOVE]
+        ids = (x >= least).nonzero()[0]
+        weights = np.exp(x - x.max())
+        total = float(weights.sum(dtype=np.float64))
+        if not total < np.inf:  # NaN is the other way's to refuse
+            return None
+        ids = ids[x[ids].argsort()]
+        if self.top_k is not None:
+            ids = ids[-self.top_k :]
+            if len(ids) < self.top_k:
+                return None
+            total = float(weights[ids].sum(dtype=np.float64))
+        from_the_top = weights[ids[::-1]].astype(np.float64).cumsum()
+        kept, cut = len(ids), self.top_k is not None
+        if self.top_p is not None:
+            kept = int(from_the_top.searchsorted(self.top_p * total)) + 1
+            if kept > len(ids) and not cut:
+                return None
+            kept, cut = min(kept, len(ids)), True
+        if self.min_p is not None:
+            first = int(weights[ids].searchsorted(self.min_p))
+            if first == 0 and not cut:
+                return None
+            kept, cut = min(kept, len(ids) - first), True
+        mass = float(from_the_top[kept - 1]) if cut else total
+        reached = number * mass - (mass - float(from_the_top[kept - 1]))
+        if reached < 0:
+            return None
+        cumulative = weights[ids[-kept:]].astype(np.float64).cumsum()
+        return int(ids[-kept:][min(int(cumulative.searchsorted(reached, side="right")), kept - 1)])
 
     def pick(self, logits: Array, seen: Array, rng: np.random.Generator) -> tuple[int, float]:
         """One token, and the logarithm of its probability under the model itself, before any option.

@@ -16,9 +16,10 @@ from itertools import groupby, islice
 
 import numpy as np
 
-from octavo import nn
+from octavo import fast, nn
 from octavo.errors import OctavoError
 from octavo.model import Model
+from octavo.prefill import Step
 from octavo.protocols import Protocol, Window, choose
 
 CHUNK = 256  # tokens that a recurrent model reads at once
@@ -196,13 +197,13 @@ def _read(model: Model, rows: nn.Array, skipped: list[int]) -> Iterator[nn.Array
     time = rows.shape[1] - 1
     piece = max(LOGITS // model.vocab_size, 1)
     piece = min(piece, CHUNK if model.context is None else max(ATTENTION // time, 1))
-    if len(rows) > 1 or piece >= time:
-        piece, state = time, None
-    else:
-        state = model.init_state(1, time)
+    compiled = fast.compiled(model) if fast.pays(model) else None
+    step: Step = compiled or model.forward
+    piece = time if len(rows) > 1 else min(piece, time)
+    state = model.init_state(len(rows), time) if compiled or piece < time else None
     for at in range(0, time, piece):
         targets = rows[:, at + 1 : at + piece + 1]
-        logits, state = model.forward(rows[:, at : min(at + piece, time)], state)
+        logits, state = step(rows[:, at : min(at + piece, time)], state)
         for row, following, skip in zip(logits, targets, skipped, strict=True):
             if (skip := max(skip - at, 0)) < len(following):
                 yield nats(row[skip:], following[skip:])

@@ -243,3 +243,56 @@ def test_a_bias_for_tokens_that_are_not_there_or_against_all_is_refused() -> Non
             octavo.tokens(build("gru"), [1], limit=1, logit_bias={token: 1.0})
     with pytest.raises(OctavoError, match="bans every token"):
         octavo.tokens(build("gru"), [1], limit=1, logit_bias=dict.fromkeys(range(V), -np.inf))
+
+
+# ---------------------------------------------------------------- large vocabularies
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.7},
+        {"temperature": 3.0},
+        {"top_k": 1},
+        {"top_k": 40, "temperature": 0.8},
+        {"top_k": 512},
+        {"top_k": 3000},
+        {"top_p": 0.5},
+        {"top_p": 0.95, "temperature": 1.3},
+        {"top_p": 0.9999},
+        {"min_p": 0.05},
+        {"min_p": 1e-6, "temperature": 2.0},
+        {"top_k": 100, "top_p": 0.9, "min_p": 0.02},
+        {"top_p": 0.8, "min_p": 0.3},
+    ],
+)
+def test_most_tokens_need_not_be_sorted(options: dict[str, Any]) -> None:
+    logits = np.random.default_rng(1).standard_normal(6000).astype(np.float32) * 4
+    sampling = Sampling(**options)
+    ids, weights = sampling.survivors(logits)
+    cumulative = weights.astype(np.float64).cumsum()
+    found = 0
+    for number in np.random.default_rng(2).random(200):
+        token = sampling.drawn_above(logits, number)
+        expected = ids[cumulative.searchsorted(number * cumulative[-1], side="right")]
+        assert token is None or token == expected
+        found += token is not None
+    assert (found > 100) == (
+        options not in ({"top_k": 3000}, {"top_p": 0.9999}, {"min_p": 1e-6, "temperature": 2.0})
+    )
+
+
+def test_a_large_vocabulary_is_drawn_from_as_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(1).standard_normal(5000).astype(np.float32) * 3
+    for temperature in (0.5, 1.0, 4.0):
+        sampling = Sampling(temperature=temperature)
+        drawn = [sampling.draw(logits, np.random.default_rng(seed)) for seed in range(50)]
+        with monkeypatch.context() as patched:
+            patched.setattr("octavo.sample.MANY", 10**9)
+            assert drawn == [sampling.draw(logits, np.random.default_rng(seed)) for seed in range(50)]
+
+
+def test_what_are_no_numbers_is_not_drawn_from_however_many() -> None:
+    logits = np.full(5000, np.nan, np.float32)
+    assert Sampling().drawn_above(logits, 0.5) is None

@@ -40,7 +40,7 @@ class Compiled:
         from octavo.fast.recorded import record
 
         self.record = record(model.architecture.forward, model.params, model.config, model.init_state(1, 1))
-        self.threads = threads(getattr(model, "threads", None))
+        self.threads = threads(model.threads)
         self.programs: dict[str, Program] = {}
         self.program(model.init_state(1, 1))
 

@@ -22,6 +22,7 @@ from octavo.kernels import HALVES
 from octavo.nn import Array
 
 WORDS = 24  # numbers that an instruction has
+ALONE = 2  # references to an object in a list that is being asked for them
 SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
 
 
@@ -71,7 +72,7 @@ class Program:
         self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
         self.frame = np.zeros(made.BUFFERS + len(self.sizes) + self.layers, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
-        self.given = np.zeros((0, 1), np.float32)
+        self.given = list[Array]()  # logits that were asked for, the latest last
         self.slots: tuple[int, Any] = 0, None
         self.lock = threading.Lock()
 
@@ -181,10 +182,13 @@ class Program:
             self.frame[made.SCRATCH], self.frame[made.SCRATCH_SIZE] = address(self.scratch), need
 
     def room_for_logits(self, rows: int) -> Array:
-        """An array that nobody has: the last one, if nobody kept it."""
-        if len(self.given) != rows or sys.getrefcount(self.given) > 2:  # this object's, and the argument's
-            self.given = np.zeros((rows, self.sizes[self.places[self.logits.number]]), np.float32)
-        return self.given
+        """An array that nobody has: an earlier one, if nobody kept it."""
+        width = self.sizes[self.places[self.logits.number]]
+        for i in range(len(self.given)):
+            if len(self.given[i]) == rows and sys.getrefcount(self.given[i]) == ALONE:
+                return self.given[i]
+        self.given = [*self.given[-1:], np.empty((rows, width), np.float32)]
+        return self.given[-1]
 
     def show(self, state: nn.Cache) -> None:
         """Tell the instructions where the cache is, unless they know."""

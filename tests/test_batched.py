@@ -94,11 +94,11 @@ def test_a_cache_in_half_precision_is_each_one_s() -> None:
         assert [t.id for t in found] == [t.id for t in alone(model, options, cache="float16")]
 
 
-@pytest.mark.parametrize("name", ["gru", "folio", "llama-tied"])
+@pytest.mark.parametrize("name", ["gru", "plain"])
 def test_jax_parameters_write_the_same(name: str) -> None:
-    model, wanted = build(name), asked(6)
+    model, wanted = build(name), asked(4)
     on_jax = model.with_params(jax.device_put(model.params))
-    for found, options in zip(together(on_jax, wanted, 3), wanted, strict=True):
+    for found, options in zip(together(on_jax, wanted, 2), wanted, strict=True):
         assert [t.id for t in found] == [t.id for t in alone(model, options)]
 
 

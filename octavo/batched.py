@@ -66,7 +66,7 @@ class Batch:
 
     def __init__(self, model: Model, *, cache: str | None = None, slide: bool = False) -> None:
         self.model, self.reading, self.memory = model, Reading(cache, slide), Memory()
-        self.warned = slide or model.context is None
+        self.context = self.reading.unbounded(model)  # None once a warning was given
         self.step = self.equation = stepper(model, many=True)
         self.slow, self.fast = by_equations(model, self.step), False
         self.fixed = nn.namespace(*model.params.values()) is not np  # JAX compiles each number of rows
@@ -200,9 +200,9 @@ class Batch:
 
     def _watch(self, row: Row) -> None:
         """Warn, once, of a text that outgrows the context."""
-        if not self.warned and len(row.ids) > (self.model.context or 0):
-            self.warned = True
-            warn(self.model.context or 0)
+        if self.context is not None and len(row.ids) > self.context:
+            warn(self.context)
+            self.context = None
 
     def _hasten(self, row: Row) -> None:
         """Have twins compute the steps, and the draws of a row, from now on."""

@@ -205,7 +205,7 @@ def _draw(
     guesses: Guesses | None,
 ) -> Iterator[Token]:
     draws, length, left = Draws(sampling, prompt, model.vocab_size), len(prompt), limit
-    context = None if reading.slide else model.context
+    context = reading.unbounded(model)
     text = Text(model, reading, memory)
     rows, guessed = text.begin(prompt.tolist(), limit), list[int]()
     if context is not None and length > context:

@@ -50,6 +50,10 @@ class Reading:
             )
         _check_memory(model, min(length, model.context or length) if self.slide else length, self.cache)
 
+    def unbounded(self, model: Model) -> int | None:
+        """The context, where texts are let past it, which is worth a warning."""
+        return None if self.slide or model.enforced is not None else model.context
+
     def empty(self, model: Model, room: int) -> Any:
         """A state that has read nothing."""
         try:

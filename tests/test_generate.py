@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo import OctavoError, Token, decoding, nn, texts, twins
+from octavo import OctavoError, Token, decoding, fast, nn, texts, twins
 from octavo.model import Model
 from octavo.tokenizers import from_ranks, post_processor
 
@@ -104,6 +104,7 @@ class Counter:
 
         monkeypatch.setattr(model.architecture, "forward", counted)
         monkeypatch.setattr(twins, "forward", counted_twin)
+        monkeypatch.setattr(fast, "compiled", lambda model: None)
 
 
 @every
@@ -189,8 +190,9 @@ def test_jax_parameters_write_the_same_text(name: str) -> None:
 
 
 def cold(monkeypatch: pytest.MonkeyPatch, written: int = 0, pay: int = decoding.TWINS_PAY) -> None:
-    """As in a process that has not imported the twins and has written some tokens."""
+    """As in a process that has imported nothing compiled and has written some tokens."""
     monkeypatch.delitem(sys.modules, "octavo.twins")
+    monkeypatch.delitem(sys.modules, "octavo.fast.program", raising=False)
     monkeypatch.setattr(decoding, "WRITTEN", iter(range(written + 1, 10**9)))
     monkeypatch.setattr(decoding, "TWINS_PAY", pay)
 
@@ -274,10 +276,13 @@ def test_without_numba_the_equations_write() -> None:
     assert python(WRITE.format("import os; os.environ['NUMBA_DISABLE_JIT'] = '1'; decoding.TWINS_PAY = 9"))
 
 
-def test_short_texts_and_transformers_do_not_wait_for_numba() -> None:
+def test_short_texts_do_not_wait_for_numba() -> None:
     assert python(WRITE.format("")).endswith("False\n")
-    plain = "decoding.TWINS_PAY = 0; model = octavo.load('bard'); model.context"
-    assert python(WRITE.format(plain)).endswith("False\n")
+    bard = "model = octavo.load('bard')"
+    assert python(WRITE.format(bard)).endswith("False\n")
+    by_program = python(WRITE.format(bard + "; decoding.TWINS_PAY = 9"))
+    assert by_program.endswith("True\n")
+    assert by_program.split(" True")[0] == python(WRITE.format(bard)).split(" False")[0]
 
 
 # ---------------------------------------------------------------- the context

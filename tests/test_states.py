@@ -10,22 +10,16 @@ from octavo import nn
 
 from .conftest import CONFIGS, V, build
 
-ON_JAX = ["lstm", "folio", "llama-tied"]
-each = pytest.mark.parametrize(
-    ("name", "library"), [*((name, "numpy") for name in CONFIGS), *((name, "jax") for name in ON_JAX)]
-)
+every = pytest.mark.parametrize("name", CONFIGS)
 
 
 def ids_of(*shape: int, seed: int = 1) -> Any:
     return np.random.default_rng(seed).integers(0, V, shape)
 
 
-def read(name: str, library: str, *rows: Any) -> tuple[Any, list[Any]]:
+def read(name: str, *rows: Any) -> tuple[Any, list[Any]]:
     """A model, and the state of each row after it was read alone."""
     model = build(name, dtype=np.float64)
-    if library == "jax":
-        model = build(name)
-        model = model.with_params(jax.device_put(model.params))
     return model, [model.forward(row[None], model.init_state(1, 9))[1] for row in rows]
 
 
@@ -33,9 +27,9 @@ def leaves(state: Any) -> list[Any]:
     return [np.array(x) for x in jax.tree.leaves(state)]
 
 
-@each
-def test_branches_of_one_text_do_not_meet(name: str, library: str) -> None:
-    model, (state,) = read(name, library, ids_of(5))
+@every
+def test_branches_of_one_text_do_not_meet(name: str) -> None:
+    model, (state,) = read(name, ids_of(5))
     kept, more = nn.copy_state(state), ids_of(3, 4, seed=2)
     before = leaves(kept)
     together, spent = model.forward(more, nn.copy_state(state, rows=[0, 0, 0]))
@@ -50,10 +44,10 @@ def test_branches_of_one_text_do_not_meet(name: str, library: str) -> None:
         np.testing.assert_array_equal(a, b[[2, 0]])
 
 
-@each
-def test_rows_of_several_texts_are_one_state(name: str, library: str) -> None:
+@every
+def test_rows_of_several_texts_are_one_state(name: str) -> None:
     texts = [ids_of(n, seed=n) for n in (3, 6, 1)]
-    model, states = read(name, library, *texts)
+    model, states = read(name, *texts)
     joined = nn.join_states(states[:2])
     joined = nn.write_row(joined, 0, states[2])
     joined = nn.write_row(nn.join_states([joined, states[0]]), 1, joined, 0)  # a row may be one of its own
@@ -61,6 +55,35 @@ def test_rows_of_several_texts_are_one_state(name: str, library: str) -> None:
     for found, text in zip(logits, [texts[2], texts[2], texts[0]], strict=True):
         expected, _ = model.forward(np.array([*text, 4]))
         np.testing.assert_allclose(found[0], expected[-1], rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["lstm", "folio"])
+def test_states_of_jax_are_made_of_the_same_numbers(name: str) -> None:
+    _, states = read(name, ids_of(3), ids_of(6), ids_of(1))
+    before = list(map(leaves, states))
+
+    def made(states: list[Any]) -> Any:
+        joined = nn.write_row(nn.join_states([states[0], states[1]]), 0, states[2])
+        return nn.first_rows(nn.copy_state(joined, rows=[1, 0, 1]), 2)
+
+    with jax.enable_x64(True):
+        on_jax = jax.device_put(states)
+        for a, b in zip(leaves(made(on_jax)), leaves(made(states)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        for state, kept in zip(on_jax, before, strict=True):  # nothing was spent
+            for a, b in zip(leaves(state), kept, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_jax_reads_a_cache_in_half_precision() -> None:
+    model, ids = build("plain"), ids_of(2, 5)
+    on_jax = model.with_params(jax.device_put(model.params))
+    expected, _ = model.forward(ids, model.init_state(2, 5, "float16"))
+    run = jax.jit(lambda p, x, s: model.with_params(p).forward(x, s))
+    found, state = run(on_jax.params, ids, on_jax.init_state(2, 5, "float16"))
+    assert {str(x.dtype) for x in (*state.keys, *state.values)} == {"float16"}
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_states_of_different_room_are_put_together() -> None:
@@ -82,11 +105,9 @@ def test_a_copy_has_the_room_of_the_original() -> None:
 # ---------------------------------------------------------------- caches in half precision
 
 
-@each
-def test_a_cache_in_half_precision_is_close_and_stays_so(name: str, library: str) -> None:
+@every
+def test_a_cache_in_half_precision_is_close_and_stays_so(name: str) -> None:
     model = build(name)
-    if library == "jax":
-        model = model.with_params(jax.device_put(model.params))
     if not isinstance(model.init_state(1, 1), nn.Cache):
         with pytest.raises(Exception, match="has no cache to keep in float16"):
             model.init_state(1, 8, "float16")

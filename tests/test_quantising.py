@@ -27,12 +27,6 @@ Sometime too hot the eye of heaven shines,
 And often is his gold complexion dimm'd;
 And every fair from fair sometime declines,
 By chance, or nature's changing course, untrimm'd;
-But thy eternal summer shall not fade
-Nor lose possession of that fair thou owest;
-Nor shall Death brag thou wander'st in his shade,
-When in eternal lines to time thou growest:
-So long as men can breathe or eyes can see,
-So long lives this, and this gives life to thee.
 """
 WIDE = {"hidden_size": 64, "intermediate_size": 96}
 
@@ -232,7 +226,8 @@ def test_memory_is_that_of_the_blocks(tmp_path: Path, peak_memory: Callable[...,
 
 def test_training_goes_on_from_blocks(tmp_path: Path) -> None:
     pytest.importorskip("jax")
-    model = build("llama", hidden_size=32, intermediate_size=32, max_position_embeddings=16)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = build("llama", **sizes, max_position_embeddings=16)
     small = saved(model, tmp_path / "a", quantize="q8")
     octavo.save(small, tmp_path / "b")
     trained = octavo.train(ALPHABET * 20, base=tmp_path / "b", steps=1, batch=2, context=8)

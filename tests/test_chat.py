@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import OctavoError, models, tokenizers, turns
+from octavo import OctavoError, fast, models, tokenizers, turns
 from octavo.chat import Conversation
 from octavo.decoding import Memory
 
@@ -241,6 +241,7 @@ def test_an_interrupted_step_leaves_nothing_half_read(monkeypatch: pytest.Monkey
         return forward(*args)
 
     monkeypatch.setattr(module, "forward", interrupted)
+    monkeypatch.setattr(fast, "compiled", lambda model: None)
     with pytest.raises(KeyboardInterrupt):
         list(talk.say("hello", limit=50, seed=1))
     monkeypatch.undo()

@@ -246,7 +246,7 @@ class Text:
         read, state = self.memory.shared(self.ids)
         room = len(self.ids) + min(limit, FIRST_ROOM)
         if not read or not self.reading.keeps(state):
-            read, state = 0, self.reading.empty(self.model, max(room, self.model.context or 0))
+            read, state = 0, self.reading.empty(self.model, room)
         logits, self.state = prefill.read(self.equation, self.ids, state, read, room)
         self.memory.keep(self.ids, self.state)
         return np.asarray(logits[0, -1:])

@@ -11,6 +11,7 @@ out: in float32, as their definition does.
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,7 +165,27 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
     for first in range(0, len(panels), step):
         some = panels[first : first + step]
         _pack_blocks(weight.blocks[first * LANES : (first + len(some)) * LANES], format, kind, some)
+    let_go(weight.blocks)
     return Packed(kind, panels, rows, blocks * format.items)
+
+
+def let_go(array: Array) -> None:
+    """Give the memory of an array back that is mapped from a file to be read: who reads on, reads the file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(base, mmap.mmap) or array.flags.writeable or not hasattr(base, "madvise"):
+        return
+    start = address(array) - address(np.frombuffer(base, np.uint8))
+    first, end = -(-start // mmap.PAGESIZE), (start + array.nbytes) // mmap.PAGESIZE
+    if end > first:
+        base.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE)
+
+
+def address(array: Array) -> int:
+    """Where an array is."""
+    return int(array.__array_interface__["data"][0])
 
 
 def _pack_floats(numbers: Array, kind: Kind) -> Packed:

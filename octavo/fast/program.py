@@ -15,9 +15,9 @@ import numpy as np
 
 from octavo import nn
 from octavo.fast import instructions as made
-from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, pack
+from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, address, pack
 from octavo.fast.recorded import Buffer, Operation, Record, Unrecorded
-from octavo.fast.team import TEAM, address
+from octavo.fast.team import TEAM
 from octavo.kernels import HALVES
 from octavo.nn import Array
 

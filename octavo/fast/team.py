@@ -14,6 +14,7 @@ import numpy as np
 
 from octavo.fast.instructions import FUNCTION, THREADS, WAITS
 from octavo.fast.machine import breathe, call, count, longs, look, put, step_aside
+from octavo.fast.packed import address
 from octavo.kernels import compiled
 from octavo.nn import Array
 
@@ -122,11 +123,6 @@ class Team:
 
         threading.Thread(target=serve, daemon=True, name=f"octavo-{thread}").start()
         self.wake.append(wake)
-
-
-def address(array: Array) -> int:
-    """Where an array is."""
-    return int(array.__array_interface__["data"][0])
 
 
 TEAM = Team()

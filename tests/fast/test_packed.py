@@ -1,5 +1,6 @@
 """Weights in panels: the numbers of every format, to the bit, and every layout there is a product for."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,13 @@ def test_five_bits_and_less_cost_what_the_page_says() -> None:
         "Q5_K": 10,
         "Q6_K": 10,
     }
+
+
+def test_a_mapped_matrix_is_read_again_after_it_was_laid_out(tmp_path: Path) -> None:
+    weight = blocks_of("Q4_1", 640, 64)
+    path = tmp_path / "blocks"
+    path.write_bytes(b"12345678" + weight.blocks.tobytes())
+    mapped = np.asarray(np.memmap(path, np.uint8, "r"))[8:].view(weight.blocks.dtype).reshape(640, 64)
+    packed = pack(Quantized(mapped, weight.format))
+    np.testing.assert_array_equal(packed.numbers(), np.asarray(weight))
+    np.testing.assert_array_equal(mapped, weight.blocks)

@@ -170,7 +170,7 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
 
 
 def let_go(array: Array) -> None:
-    """Give the memory of an array back that is mapped from a file to be read: who reads on, reads the file."""
+    """Give the memory of an array back that is mapped from a file; who reads on, reads the file."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base

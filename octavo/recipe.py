@@ -123,24 +123,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 AUTO = "folio"  # what is trained when nobody says otherwise
-TOKENS_PER_SECOND = 10_000  # that a small model learns from on two cores, to guess at epochs from minutes
-
-
-def automatic_dropout(recipe: Recipe, tokens: int) -> float:
-    """The dropout for a text of so many tokens: none for what is read twice, a tenth for what is read more.
-
-    Examples
-    --------
-    >>> automatic_dropout(Recipe(minutes=1), 10**6), automatic_dropout(Recipe(epochs=5), 10**6)
-    (0.0, 0.1)
-    """
-    if recipe.epochs is not None:
-        epochs = recipe.epochs
-    elif recipe.steps is not None:
-        epochs = recipe.steps * recipe.tokens_per_step / tokens
-    else:
-        epochs = 60 * float(recipe.minutes or 0) * TOKENS_PER_SECOND / tokens
-    return 0.1 if epochs > 2 else 0.0
 
 
 WIDE = {"small": (128, 4, 4), "medium": (384, 6, 6), "large": (768, 12, 12)}  # width, layers, heads

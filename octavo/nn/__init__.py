@@ -38,7 +38,6 @@ from octavo.nn.operations import (
     orthogonal,
     relu,
     rms_norm,
-    scan,
     sigmoid,
     soft_cap,
     softmax,
@@ -55,6 +54,7 @@ from octavo.nn.positions import (
     sinusoids,
     slowed,
 )
+from octavo.nn.recurring import recur, scan
 
 __all__ = [
     "Array",
@@ -80,6 +80,7 @@ __all__ = [
     "normal",
     "ones",
     "orthogonal",
+    "recur",
     "relu",
     "require_positions",
     "rms_norm",

@@ -130,7 +130,11 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
 
 
 def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Array:
-    """A parameter before training: Glorot's scale, orthogonal recurrence, an open forget gate."""
+    """A parameter before training: Glorot's scale, orthogonal recurrence, an open forget gate.
+
+    One column of the matrix that reads one-hot vectors is all that a token says: its entries are as large
+    as those of an embedding, since Glorot's scale is for a sum over all columns.
+    """
     layer = c.layers[int(name.split(".")[1])]
     if len(shape) == 1:
         bias = nn.zeros(shape)
@@ -139,6 +143,8 @@ def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Arr
         return bias
     if name.endswith("weight_hh"):
         return nn.orthogonal(rng, shape)
+    if name == "layers.0.weight_ih":
+        return nn.normal(rng, shape, 0.5)
     return nn.normal(rng, shape, (2 / (shape[1] + shape[0] // GATES.get(layer.kind, 1))) ** 0.5)
 
 

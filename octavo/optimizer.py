@@ -32,7 +32,7 @@ QUICK = re.compile(r"_embedding\.weight$|\.(conv|scale|skip|mix)$")
 """The names of tables whose rows are read one at a time, and of what scales channels, heads and layers."""
 
 TABLE = re.compile(r"^layers\.0\.weight(_ih)?$")
-"""The name of the first matrix of a recurrent model, of which a token reads a column, or a row if it embeds."""
+"""The name of the first matrix of a recurrent model, of which a token reads one column, or one row."""
 
 MOMENTUM, TINY = 0.95, 1e-7
 FASTER = 8.0  # how many times as fast as the rest the quick learn beside Muon

@@ -1,8 +1,9 @@
 """What a recipe leaves to the measure of its budget: dropout, by how often the text will be read.
 
-A text that is read once or twice is learned best as it is; one that is read fifty times is learned by heart
-without strong dropout. So the rate follows the passes over the text: a recurrent layer gets none up to
-four, and a tenth more at each doubling. Minutes are turned into passes by the pace of a laptop's two cores.
+A text that is read fifty times is learned by heart without strong dropout; strong dropout on one that is
+read a few times learns too slowly. So a recurrent layer gets none up to four passes, and a tenth more at
+each doubling. That curve is drawn through two runs, not through a sweep: 0.3 at about ten passes underfits,
+and 0.4 at forty still does not overfit. Minutes become passes by the pace of a laptop's two cores.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from octavo import data, models
+from octavo import automatic, data, models
 from octavo.checkpoint import Checkpoint
 from octavo.encoded import Progress, encode
 from octavo.errors import OctavoError
 from octavo.idfile import Encoded
 from octavo.model import Model
-from octavo.recipe import AUTO, DEFAULTS, Recipe, automatic_dropout, named_size
+from octavo.recipe import AUTO, DEFAULTS, Recipe, named_size
 from octavo.tokenizers.interface import id_dtype
 
 BPE_BLOCKS = 256  # of about a million characters: what byte pairs are learned from, at most
@@ -83,13 +83,21 @@ class Asked:
         recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
         reader = tokenizer_of(self.tokenizer or "char", text)
         ids = text.encode(reader)
-        if auto and "dropout" not in self.recipe:
-            recipe = replace(recipe, dropout=automatic_dropout(recipe, len(ids)))
         named = named_size(model_type, self.size) if self.size else {}
         sizes = sizes_of(model_type, named | self.sizes, recipe)
         config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
-        return Model(model_type, config, params, reader), recipe, ids
+        model = Model(model_type, config, params, reader)
+        if "dropout" not in self.recipe:
+            recipe = replace(recipe, dropout=self._dropout(model, recipe, len(ids)))
+        return model, recipe, ids
+
+    def _dropout(self, model: Model, recipe: Recipe, tokens: int) -> float:
+        """What fits a text of so many tokens, where that is measured, and what the recipe says elsewhere."""
+        if model.model_type in ("gru", "lstm"):
+            return automatic.recurrent_dropout(recipe, tokens, model.count())
+        auto = self.model_type in (None, "auto")
+        return automatic.transformer_dropout(recipe, tokens) if auto else recipe.dropout
 
     def _continue(self, text: Text) -> Begun:
         """The model that is to be trained on, its recipe, and the text as ids."""

@@ -38,6 +38,9 @@ class Recipe:
         As `octavo.optimizer` describes them.
     lr : float
         The highest learning rate.
+    table_lr : float
+        How many times as fast as the rest a recurrent model's first matrix learns, of which a token reads
+        one column.
     warmup : float
         Share of the budget in which the learning rate rises.
     weight_decay : float
@@ -62,6 +65,7 @@ class Recipe:
     accumulate: int = 1
     optimizer: str = "adamw"
     lr: float = 2e-3
+    table_lr: float = 1.0
     warmup: float = 0.02
     weight_decay: float = 0.1
     dropout: float = 0.1
@@ -80,6 +84,7 @@ class Recipe:
             "batch": (1, 2**24),
             "accumulate": (1, 2**24),
             "lr": (0, math.inf),
+            "table_lr": (0, math.inf),
             "warmup": (0, 1),
             "weight_decay": (0, math.inf),
             "dropout": (0, 0.99),
@@ -109,38 +114,21 @@ LLAMA_LINE = [name for name, module in ARCHITECTURES.items() if hasattr(module.C
 """Model types whose configs have the fields of Llama's."""
 
 RESIDUAL = {"optimizer": "muon", "lr": 5e-3, "batch": 8}
+GATED = {"lr": 1e-2, "table_lr": 8.0, "dropout": 0.3}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
-    "gru": {"lr": 5e-3, "dropout": 0.3},
-    "lstm": {"lr": 5e-3, "dropout": 0.3},
+    "gru": GATED,
+    "lstm": GATED,
     "plain": {"lr": 1e-3, "batch": 8},
     "prenorm": RESIDUAL,
     "gpt2": RESIDUAL,
     **dict.fromkeys(LLAMA_LINE, RESIDUAL),
     "folio": RESIDUAL | {"batch": 4, "context": 256, "dropout": 0.0, "weight_decay": 0.0},
 }
-"""What a recipe says unless told otherwise, by model type."""
+"""What a recipe says unless told otherwise, by model type; `octavo.automatic` may know a better dropout."""
 
 
 AUTO = "folio"  # what is trained when nobody says otherwise
-TOKENS_PER_SECOND = 10_000  # that a small model learns from on two cores, to guess at epochs from minutes
-
-
-def automatic_dropout(recipe: Recipe, tokens: int) -> float:
-    """The dropout for a text of so many tokens: none for what is read twice, a tenth for what is read more.
-
-    Examples
-    --------
-    >>> automatic_dropout(Recipe(minutes=1), 10**6), automatic_dropout(Recipe(epochs=5), 10**6)
-    (0.0, 0.1)
-    """
-    if recipe.epochs is not None:
-        epochs = recipe.epochs
-    elif recipe.steps is not None:
-        epochs = recipe.steps * recipe.tokens_per_step / tokens
-    else:
-        epochs = 60 * float(recipe.minutes or 0) * TOKENS_PER_SECOND / tokens
-    return 0.1 if epochs > 2 else 0.0
 
 
 WIDE = {"small": (128, 4, 4), "medium": (384, 6, 6), "large": (768, 12, 12)}  # width, layers, heads

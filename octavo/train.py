@@ -71,7 +71,8 @@ def train(
         describes them. The end of it (`validation`, a tenth unless said) is held out.
     model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio", ...}, optional
         The architecture. "auto", which is meant unless said, is the recipe that our measurements say
-        learns most per minute: `folio`, with dropout only for a text that is read often.
+        learns most per minute: `folio`, with dropout only for a text that is read often. "gru" and "lstm"
+        get dropout too by how often the text is read (`octavo.automatic`).
     tokenizer : str or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
         `tokenizer.json`, or a tokenizer; "char" unless said.

@@ -1,5 +1,6 @@
 """The vocabulary: against the numbers the course prints, the definitions, and JAX under `jit`."""
 
+from functools import partial
 from typing import Any
 
 import hypothesis.extra.numpy as npst
@@ -478,6 +479,55 @@ def test_scan_is_a_loop_and_can_be_cut_anywhere(time: int, cut: int) -> None:
     if 0 < cut < time:
         _, middle = nn.scan(step, start, xs[:, :cut])
         np.testing.assert_array_equal(nn.scan(step, middle, xs[:, cut:])[0], outputs[:, cut:])
+
+
+def coupled(state: Any, x: Any, u: Any) -> Any:
+    """A step in which the product counts beyond its sum with the input."""
+    h, m = state
+    return h * 0.5 + x * u, m + u
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_recur_is_a_scan_whose_step_has_the_product_of_the_weight(biased: bool) -> None:
+    xs, start, weight = normal(2, 5, 3), (normal(2, 3), normal(2, 3)), normal(3, 3)
+    bias = normal(3) if biased else None
+
+    def whole(state: Any, x: Any) -> Any:
+        return coupled(state, x, nn.linear(state[0], weight, bias))
+
+    expected, last = nn.scan(whole, start, xs)
+    found, end = nn.recur(coupled, weight, bias, start, xs)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(end[1], last[1])
+    compiled, kept = jax.jit(partial(nn.recur, coupled))(weight, bias, start, xs)
+    np.testing.assert_allclose(compiled, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept[1], last[1], rtol=1e-4, atol=1e-5)
+    first, middle = nn.recur(coupled, weight, bias, start, xs[:, :1])
+    rest, _ = nn.recur(coupled, weight, bias, middle, xs[:, 1:])
+    np.testing.assert_array_equal(np.concatenate([first, rest], 1), expected)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_recur_has_the_gradients_of_the_scan(biased: bool) -> None:
+    xs, start, weight = normal(2, 5, 3), (normal(2, 3), normal(2, 3)), normal(3, 3)
+    given = (weight, normal(3) if biased else None, start, xs)
+
+    def by_scan(weight: Any, bias: Any, state: Any, xs: Any) -> Any:
+        def whole(state: Any, x: Any) -> Any:
+            return coupled(state, x, nn.linear(state[0], weight, bias))
+
+        return nn.scan(whole, state, xs)
+
+    def total(run: Any, *given: Any) -> Any:
+        outputs, (h, m) = run(*given)
+        return (outputs**2).sum() + (h * m).sum()
+
+    places = (0, 1, 2, 3) if biased else (0, 2, 3)
+    expected = jax.grad(partial(total, by_scan), places)(*given)
+    found = jax.jit(jax.grad(partial(total, partial(nn.recur, coupled)), places))(*given)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.abs(y).max() > 0.01
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
 
 
 def test_a_view_reads_below_its_prefix_and_taps_by_the_whole_name() -> None:

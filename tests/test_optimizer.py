@@ -76,3 +76,32 @@ def test_what_muon_changes_are_the_matrices_between_hidden_vectors() -> None:
             if len(shape) == 2 and 31 not in shape and not any(other in name for other in others)
         }
         assert hidden == square, model_type
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_table_of_a_recurrent_model_learns_as_fast_as_the_recipe_says(name: str) -> None:
+    shapes = {"layers.0.weight_ih": (6, 5), "layers.0.bias_ih": (6,), "layers.1.weight": (5, 2)}
+    params = {n: jnp.ones(shape) for n, shape in shapes.items()}
+    gradients = {n: jnp.asarray(RNG.standard_normal(shape), jnp.float32) for n, shape in shapes.items()}
+
+    def updates_of(table_lr: float) -> dict[str, jax.Array]:
+        rule = optimizer.make(Recipe(steps=1, optimizer=name, table_lr=table_lr, weight_decay=0.0))
+        return dict(rule.update(gradients, rule.init(params), params)[0])
+
+    plain, quick = updates_of(1.0), updates_of(8.0)
+    assert plain.keys() == quick.keys() == params.keys()
+    for n, update in plain.items():
+        assert np.abs(update).min() > 0
+        np.testing.assert_allclose(quick[n], update * (8 if n == "layers.0.weight_ih" else 1), rtol=1e-6)
+
+
+def test_the_tables_are_the_first_matrices_of_recurrent_models_and_no_others() -> None:
+    found = {}
+    for model_type, module in models.ARCHITECTURES.items():
+        table = module.shapes(models.design(model_type, 31))
+        found[model_type] = [name for name in table if optimizer.TABLE.search(name)]
+    recurrent = {kind: found.pop(kind) for kind in ("rnn", "gru", "lstm")}
+    assert all(names == ["layers.0.weight_ih"] for names in recurrent.values())
+    assert not any(found.values())
+    embedded = models.recurrent.shapes(models.design("gru", 31, embedding=7))
+    assert [name for name in embedded if optimizer.TABLE.search(name)] == ["layers.0.weight"]

@@ -131,7 +131,11 @@ def run(
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(help=f"Share of activations zeroed. {default('dropout')}", rich_help_panel=LEARNING),
+        typer.Option(
+            help="Share of activations zeroed; gru and lstm get what their epochs need, up to 0.4. "
+            + default("dropout"),
+            rich_help_panel=LEARNING,
+        ),
     ] = None,
     clip: Annotated[
         float | None,

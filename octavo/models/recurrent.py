@@ -131,7 +131,11 @@ def shapes(c: Config) -> dict[str, tuple[int, ...]]:
 
 
 def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Array:
-    """A parameter before training: Glorot's scale, orthogonal recurrence, an open forget gate."""
+    """A parameter before training: Glorot's scale, orthogonal recurrence, an open forget gate.
+
+    One column of the matrix that reads one-hot vectors is all that a token says: its entries are as large
+    as those of an embedding, since Glorot's scale is for a sum over all columns.
+    """
     layer = c.layers[int(name.split(".")[1])]
     if len(shape) == 1:
         bias = nn.zeros(shape)
@@ -140,6 +144,8 @@ def initial(c: Config, name: str, shape: tuple[int, ...], rng: Generator) -> Arr
         return bias
     if name.endswith("weight_hh"):
         return nn.orthogonal(rng, shape)
+    if name == "layers.0.weight_ih":
+        return nn.normal(rng, shape, 0.5)
     return nn.normal(rng, shape, (2 / (shape[1] + shape[0] // GATES.get(layer.kind, 1))) ** 0.5)
 
 
@@ -167,7 +173,7 @@ def forward(
             x = nn.embed(x, weights["weight"])  # [B, T, D]
         elif layer.kind in GATES:
             inputs = project(x, weights["weight_ih"], weights.get("bias_ih"))  # [B, T, gates * U]
-            x, past = nn.scan(partial(CELLS[layer.kind], weights, layer), past, inputs)  # [B, T, U]
+            x, past = recurrent(weights, layer, past, inputs)  # [B, T, U]
         else:
             if layer.kind == "dense":
                 x = project(x, weights["weight"], weights.get("bias"))  # [B, T, U]
@@ -185,32 +191,44 @@ def project(x: Array, weight: Array, bias: Array | None) -> Array:
     return column if bias is None else column + bias
 
 
-def rnn(p: nn.View, layer: Layer, state: tuple[Array], x: Array) -> tuple[Array]:
-    """One Elman step; x [B, U] is ``W x + b``."""
-    (h,) = state
-    return (ACTIVATIONS[str(layer.activation)](x + nn.linear(h, p["weight_hh"])),)
+def recurrent(
+    p: nn.View, layer: Layer, state: tuple[Array, ...], xs: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    """A recurrent layer over inputs [B, T, gates * U] -> its outputs [B, T, U] and the last state."""
+    if layer.kind == "gru" and not layer.reset_after:
+        return nn.scan(partial(gru_before, p, layer), state, xs)
+    return nn.recur(partial(CELLS[layer.kind], layer), p["weight_hh"], p.get("bias_hh"), state, xs)
 
 
-def gru(p: nn.View, layer: Layer, state: tuple[Array], x: Array) -> tuple[Array]:
-    """One GRU step; x [B, 3 U] is ``W x + b`` for z, r and the candidate."""
+def rnn(layer: Layer, state: tuple[Array], x: Array, u: Array) -> tuple[Array]:
+    """One Elman step; x [B, U] is ``W x + b`` and u ``U h``."""
+    return (ACTIVATIONS[str(layer.activation)](x + u),)
+
+
+def gru(layer: Layer, state: tuple[Array], x: Array, u: Array) -> tuple[Array]:
+    """One GRU step; x [B, 3 U] is ``W x + b`` for z, r and the candidate, and u ``U h + b'``."""
     (h,) = state
     gate, act, n = ACTIVATIONS[layer.recurrent_activation], ACTIVATIONS[str(layer.activation)], layer.units
-    weight = p["weight_hh"]
-    if layer.reset_after:
-        u = nn.linear(h, weight, p.get("bias_hh"))  # [B, 3 U]
-        zr = gate(x[:, : 2 * n] + u[:, : 2 * n])
-        candidate = act(x[:, 2 * n :] + zr[:, n:] * u[:, 2 * n :])
-    else:
-        zr = gate(x[:, : 2 * n] + nn.linear(h, weight[: 2 * n]))
-        candidate = act(x[:, 2 * n :] + nn.linear(zr[:, n:] * h, weight[2 * n :]))
+    zr = gate(x[:, : 2 * n] + u[:, : 2 * n])
+    candidate = act(x[:, 2 * n :] + zr[:, n:] * u[:, 2 * n :])
     return (candidate + zr[:, :n] * (h - candidate),)
 
 
-def lstm(p: nn.View, layer: Layer, state: tuple[Array, Array], x: Array) -> tuple[Array, Array]:
-    """One LSTM step; x [B, 4 U] is ``W x + b`` for i, f, the candidate and o."""
-    h, m = state
+def gru_before(p: nn.View, layer: Layer, state: tuple[Array], x: Array) -> tuple[Array]:
+    """One step of a GRU that resets what it remembers before it is multiplied."""
+    (h,) = state
     gate, act, n = ACTIVATIONS[layer.recurrent_activation], ACTIVATIONS[str(layer.activation)], layer.units
-    x = x + nn.linear(h, p["weight_hh"])  # [B, 4 U]
+    weight = p["weight_hh"]
+    zr = gate(x[:, : 2 * n] + nn.linear(h, weight[: 2 * n]))
+    candidate = act(x[:, 2 * n :] + nn.linear(zr[:, n:] * h, weight[2 * n :]))
+    return (candidate + zr[:, :n] * (h - candidate),)
+
+
+def lstm(layer: Layer, state: tuple[Array, Array], x: Array, u: Array) -> tuple[Array, Array]:
+    """One LSTM step; x [B, 4 U] is ``W x + b`` for i, f, the candidate and o, and u ``U h``."""
+    _, m = state
+    gate, act, n = ACTIVATIONS[layer.recurrent_activation], ACTIVATIONS[str(layer.activation)], layer.units
+    x = x + u
     i_f, o = gate(x[:, : 2 * n]), gate(x[:, 3 * n :])
     m = i_f[:, n:] * m + i_f[:, :n] * act(x[:, 2 * n : 3 * n])
     return o * act(m), m

@@ -39,7 +39,6 @@ from octavo.nn.operations import (
     orthogonal,
     relu,
     rms_norm,
-    scan,
     sigmoid,
     soft_cap,
     softmax,
@@ -56,6 +55,7 @@ from octavo.nn.positions import (
     sinusoids,
     slowed,
 )
+from octavo.nn.recurring import recur, scan
 from octavo.nn.states import copy_state, first_rows, join_states, write_row
 
 __all__ = [
@@ -85,6 +85,7 @@ __all__ = [
     "normal",
     "ones",
     "orthogonal",
+    "recur",
     "relu",
     "require_positions",
     "rms_norm",

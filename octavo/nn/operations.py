@@ -1,4 +1,4 @@
-"""Parameters, linear maps, norms, probabilities, short memories, recurrence, activations."""
+"""Parameters, linear maps, norms, probabilities, short memories, activations."""
 
 from __future__ import annotations
 
@@ -212,35 +212,6 @@ def causal_conv(x: Array, weight: Array, past: Array | None = None) -> tuple[Arr
     for j in range(1, taps):
         y = y + padded[:, taps - 1 - j : taps - 1 - j + time] * weight[j]
     return y, padded[:, time:]
-
-
-# ---------------------------------------------------------------- recurrence
-
-
-def scan(step: Callable[[Any, Array], Any], state: Any, xs: Array) -> tuple[Array, Any]:
-    """Run ``state = step(state, x_t)`` over the time axis of `xs` [B, T, ...].
-
-    `state` is a tuple of arrays whose first is the layer's output; returns the outputs [B, T, U] and
-    the last state.
-    """
-    if xs.shape[1] == 1:
-        state = step(state, xs[:, 0])
-        return state[0][:, None], state
-    if namespace(xs) is np:
-        outputs = []
-        for t in range(xs.shape[1]):
-            state = step(state, xs[:, t])
-            outputs.append(state[0])
-        return np.stack(outputs, axis=1), state
-
-    import jax
-
-    def advance(state: Any, x: Array) -> tuple[Any, Array]:
-        state = step(state, x)
-        return state, state[0]
-
-    state, stacked = jax.lax.scan(advance, state, xs.swapaxes(0, 1))
-    return stacked.swapaxes(0, 1), state
 
 
 # ---------------------------------------------------------------- initial values

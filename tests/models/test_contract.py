@@ -497,3 +497,11 @@ def test_a_state_of_other_rows_is_refused(name: str) -> None:
     _, state = model.forward([1, 2])
     with pytest.raises(OctavoError, match="a state of 1 rows cannot go on with 2"):
         model.forward([[3], [4]], state)
+
+
+@pytest.mark.parametrize("model_type", ["rnn", "gru", "lstm"])
+def test_what_a_recurrent_model_reads_first_is_as_large_as_an_embedding(model_type: str) -> None:
+    config = models.design(model_type, 50, units=(40, 40))
+    params = models.initial_params(model_type, config, np.random.default_rng(0))
+    assert params["layers.0.weight_ih"].std() == pytest.approx(0.5, rel=0.05)  # one column a token
+    assert params["layers.1.weight_ih"].std() == pytest.approx((2 / 80) ** 0.5, rel=0.05)  # Glorot's

@@ -1,0 +1,65 @@
+"""What a recipe leaves to the measure of its budget, and that what was said is left alone."""
+
+from typing import Any
+
+import pytest
+
+from octavo import automatic
+from octavo.asked import Asked, Text
+from octavo.recipe import DEFAULTS, Recipe
+
+TEXT = "to be or not to be, that is the question\n" * 25  # 1,025 characters
+
+
+def recipe_of(model_type: str | None, **recipe: Any) -> Recipe:
+    small = {"units": (8,)} if model_type in ("rnn", "gru", "lstm") else {"d_model": 12, "n_layers": 1}
+    asked = Asked(model_type, None, None, small, None, recipe)
+    return asked.begin(Text(TEXT))[1]
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        ({"epochs": 1.5}, 1.5),
+        ({"steps": 30, "batch": 10, "context": 20}, 3),
+        ({"steps": 30, "batch": 5, "accumulate": 2, "context": 20}, 3),
+        ({"minutes": 2}, 240),
+    ],
+)
+def test_epochs_of_every_kind_of_budget(budget: dict[str, Any], expected: float) -> None:
+    assert automatic.epochs(Recipe(**budget), 2000, tokens_per_second=4000) == pytest.approx(expected)
+
+
+def test_recurrent_dropout_rises_a_tenth_at_each_doubling() -> None:
+    found = [
+        automatic.recurrent_dropout(Recipe(epochs=n), 1000, 100) for n in (0.1, 1, 4, 8, 16, 32, 64, 999)
+    ]
+    assert found == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.4])
+
+
+def test_minutes_buy_fewer_epochs_for_larger_models_and_longer_texts() -> None:
+    hour = Recipe(minutes=60)
+    assert automatic.recurrent_dropout(hour, 10**6, 900_000) > automatic.recurrent_dropout(
+        hour, 10**6, 3_600_000
+    )
+    assert automatic.recurrent_dropout(hour, 10**6, 900_000) > automatic.recurrent_dropout(
+        hour, 10**7, 900_000
+    )
+    assert automatic.recurrent_dropout(Recipe(minutes=1), 10**6, 900_000) == 0
+    assert 0.1 < automatic.recurrent_dropout(Recipe(minutes=20), 10**6, 900_000) < 0.3
+
+
+@pytest.mark.parametrize("model_type", ["gru", "lstm"])
+def test_a_recurrent_model_gets_the_dropout_of_its_epochs(model_type: str) -> None:
+    assert recipe_of(model_type, epochs=2, context=8).dropout == 0
+    assert recipe_of(model_type, epochs=16, context=8).dropout == pytest.approx(0.2)
+    assert recipe_of(model_type, minutes=20, context=8).dropout == automatic.STRONGEST
+    assert recipe_of(model_type, epochs=2, context=8, dropout=0.35).dropout == 0.35
+    assert recipe_of(model_type, epochs=16, context=8, dropout=0.0).dropout == 0
+
+
+def test_auto_has_dropout_for_what_is_read_often_and_a_type_that_is_named_its_own() -> None:
+    assert recipe_of(None, epochs=2, context=8).dropout == 0
+    assert recipe_of("auto", epochs=3, context=8).dropout == pytest.approx(0.1)
+    assert recipe_of("folio", epochs=3, context=8).dropout == DEFAULTS["folio"]["dropout"]
+    assert recipe_of("rnn", epochs=30, context=8).dropout == DEFAULTS["rnn"]["dropout"]

@@ -96,7 +96,7 @@ def _byte_level(metadata: Mapping[str, Any]) -> published.ByteLevelBPE:
         post_processor=read.post_processor(),
         ignore_merges=splits.whole,
     )
-    return published.from_document(document)
+    return published.from_document(document, at_once=False)
 
 
 def _sentencepiece(metadata: Mapping[str, Any]) -> sentencepiece.SentencePiece:

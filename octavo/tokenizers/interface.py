@@ -73,7 +73,7 @@ def id_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def token_lengths(tokenizer: Tokenizer) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """How many bytes of text each token stands for -> [V]; none for the one that ends a document.
+    """How many bytes of text each token stands for -> [V]; none for those that begin or end a document.
 
     Examples
     --------
@@ -83,6 +83,7 @@ def token_lengths(tokenizer: Tokenizer) -> np.ndarray[tuple[int], np.dtype[np.in
     array([2, 4, 1])
     """
     lengths = np.array([len(tokenizer.token_bytes(id)) for id in range(len(tokenizer))], np.int64)
+    lengths[list(tokenizer.begins_with)] = 0
     if tokenizer.end_of_text is not None:
         lengths[tokenizer.end_of_text] = 0
     return lengths

@@ -59,8 +59,8 @@ class Text:
         """The text as ids, with what begins a document before each."""
         if not isinstance(self.given, str):
             return encode(data.sources(self.given), tokenizer, field=self.field, progress=self.progress)
-        ids = [*tokenizer.begins_with, *tokenizer.encode(self.given)]  # one document, whose end is open
-        ids = np.asarray(ids, id_dtype(tokenizer.vocab_size))
+        begun = [*tokenizer.begins_with, *tokenizer.encode(self.given)]  # one document, whose end is open
+        ids = np.asarray(begun, id_dtype(tokenizer.vocab_size))
         return Encoded(ids, 1, len(self.given.encode()), hashlib.sha256(ids.tobytes()).hexdigest())
 
 

@@ -82,7 +82,9 @@ class HeldOut:
         self.ids, self.context, self.uncounted = ids, max(min(context, len(ids) - 1), 1), list(uncounted)
         self.starts = np.arange(0, len(ids) - 1, self.context)
         parts = (ids[at : at + AT_ONCE] for at in range(1, len(ids), AT_ONCE))
-        times = sum((np.bincount(part, minlength=len(lengths)) for part in parts), np.zeros(len(lengths), int))
+        times = sum(
+            (np.bincount(part, minlength=len(lengths)) for part in parts), np.zeros(len(lengths), int)
+        )
         self.tokens = int(times.sum() - times[self.uncounted].sum())
         self.bytes = float(times @ lengths)
 

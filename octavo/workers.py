@@ -150,7 +150,9 @@ def _started(saved: Path, processes: int) -> Iterator[list[Worker]]:
 
 def _asked(worker: Worker, job: Job) -> bytes:
     """What one process answers."""
-    line = json.dumps([job.texts, job.begins, job.ends], ensure_ascii=False)  # without a newline: JSON escapes them
+    line = json.dumps(
+        [job.texts, job.begins, job.ends], ensure_ascii=False
+    )  # without a newline: JSON escapes them
     try:
         assert worker.stdin is not None
         assert worker.stdout is not None

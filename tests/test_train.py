@@ -16,8 +16,8 @@ import pytest
 import octavo
 from octavo import OctavoError, asked, learn, nn, quant, tokenizers
 from octavo.batches import HeldOut
-from octavo.model import Model
 from octavo.learn import Learner
+from octavo.model import Model
 from octavo.recipe import Recipe, Report
 from octavo.run import Position
 from octavo.tokenizers import token_lengths

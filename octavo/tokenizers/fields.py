@@ -123,6 +123,8 @@ def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[str]:
     by_id = {id: token for token, id in vocab.items()}
     contents = {token["id"]: token["content"] for token in added}
     for id, content in contents.items():
+        if (known := vocab.get(content, id)) != id:
+            raise OctavoError(f"added token {shown(content)} has id {id} but is read as {known}")
         if by_id.setdefault(id, content) != content:
             raise OctavoError(f"two tokens have id {id}: {shown(by_id[id])} and {shown(content)}")
     return dense(by_id, len(vocab.keys() | set(contents.values())))

@@ -58,7 +58,9 @@ class Vocabulary:
     def of(self, *types: Type) -> dict[str, int]:
         """The ids of the tokens of these types."""
         wanted = {*map(int, types)}
-        return {t: id for id, (t, type) in enumerate(zip(self.tokens, self.types, strict=True)) if type in wanted}
+        return {
+            t: id for id, (t, type) in enumerate(zip(self.tokens, self.types, strict=True)) if type in wanted
+        }
 
     def added(self) -> list[dict[str, Any]]:
         """The tokens that are found in a text as they stand, or would be if they were asked for."""

@@ -39,7 +39,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": SIZES,
     "qwen3": SIZES | {"head_dim": 32},
     # llama.cpp: every sixth layer looks back on everything, and local ones turn by 10,000
-    "gemma3_text": SIZES | {"num_hidden_layers": 7, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16},
+    "gemma3_text": SIZES
+    | {"num_hidden_layers": 7, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16},
     "olmo2": SIZES | {"num_key_value_heads": 4},
 }
 

@@ -382,7 +382,9 @@ def test_models_that_do_not_fit_together_are_refused(change: Any, named: str, tm
     assert named in refusal(altered("llama", change, tmp_path / "x.gguf"))
 
 
-@pytest.mark.parametrize("odd", [np.arange(2), np.ones(2, np.float32), ["a", "b"], [], "", -1, 2**63 - 1, 0.5])
+@pytest.mark.parametrize(
+    "odd", [np.arange(2), np.ones(2, np.float32), ["a", "b"], [], "", -1, 2**63 - 1, 0.5]
+)
 def test_a_value_of_metadata_that_is_another_kind_of_thing(odd: Any, tmp_path: Path) -> None:
     made = build(
         "llama3", tokenizer=tokenizers.train_bpe("the theatre", 260), vocab_size=260, **PLAINER["llama3"]

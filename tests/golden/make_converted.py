@@ -1,8 +1,8 @@
 """Logits that transformers gives for folders which octavo made of GGUF files: `converted.npz`.
 
-The GGUF files are those of `make_gguf.py`, in float32 and written once more in half precision; the ids are those
-of `make_transformers.py`. Octavo converts, and nothing of it computes the logits. Run by hand, with PyTorch and
-transformers installed and octavo on the path:
+The GGUF files are those of `make_gguf.py`, in float32 and written once more in half precision; the ids are
+those of `make_transformers.py`. Octavo converts, and nothing of it computes the logits. Run by hand, with
+PyTorch and transformers installed and octavo on the path:
 
     python tests/golden/make_converted.py [FILE.gguf ...]
 
@@ -52,7 +52,9 @@ def main():
             ids, own = ids["input_ids"], model.text_tokenizer().encode(TEXT)
             theirs = logits(Path(parent) / "folder", ids)[0]
         ours = model.with_params(quant.widened(model.params)).forward(ids)[0]
-        print(name, "same ids" if ids == own else "OTHER ids", np.abs(ours - theirs).max(), np.abs(theirs).max())
+        print(
+            name, "same ids" if ids == own else "OTHER ids", np.abs(ours - theirs).max(), np.abs(theirs).max()
+        )
 
 
 if __name__ == "__main__":

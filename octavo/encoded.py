@@ -52,8 +52,8 @@ def encode(
     """All the text of files as ids, document after document.
 
     Before each document stands what the tokenizer's model expects there (`begins_with`), and after it the
-    token that ends one, if the tokenizer has them. The ids are those of each document encoded whole, for
-    any number of processes.
+    token that ends one, if the tokenizer has them; one that does both stands there once. The ids are those
+    of each document encoded whole, for any number of processes.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ through the cumulative distribution of what is left, exactly as ``rng.choice(ids
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -55,17 +56,18 @@ def recommended(generation_config: Mapping[str, Any] | None) -> SamplingOptions:
     told = generation_config or {}
     sampled = told.get("do_sample")
     if sampled is not None and not isinstance(sampled, bool):
-        raise OctavoError(f"generation_config.json: do_sample must be true or false, not {sampled!r}")
-    found = {name: told[name] for name in RECOMMENDED if told.get(name) is not None}
+        found = reprlib.repr(sampled)
+        raise OctavoError(f"generation_config.json: do_sample must be true or false, not {found}")
+    options = {name: told[name] for name in RECOMMENDED if told.get(name) is not None}
     if sampled is False:  # then the others say nothing
-        found = {"temperature": 0.0} | {n: v for n, v in found.items() if n == "repetition_penalty"}
-    if type(found.get("top_k")) is int and found["top_k"] == 0:
-        del found["top_k"]
+        options = {"temperature": 0.0} | {n: v for n, v in options.items() if n == "repetition_penalty"}
+    if type(options.get("top_k")) is int and options["top_k"] == 0:
+        del options["top_k"]
     try:
-        Sampling(**found)
+        Sampling(**options)
     except OctavoError as error:
-        raise OctavoError(f"generation_config.json: {error}") from None
-    return cast("SamplingOptions", found)
+        raise OctavoError(f"generation_config.json: {str(error)[:200]}") from None
+    return cast("SamplingOptions", options)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from octavo.model import Model
 from octavo.nn import Array
 from octavo.recipe import Recipe, Report
 from octavo.run import VALIDATION_TOKENS, DivergedError, Position, run
-from octavo.tokenizers.interface import token_lengths
+from octavo.tokenizers.interface import begins_only, token_lengths
 from octavo.version import __version__
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def train(
     learned_from, rest = split(ids.ids, settings)
     lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not
     lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
-    held_out = HeldOut(rest, settings.context, lengths, model.text_tokenizer().begins_with)
+    held_out = HeldOut(rest, settings.context, lengths, begins_only(model.text_tokenizer()))
     learner = Learner(
         model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
     )

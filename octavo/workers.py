@@ -68,10 +68,13 @@ class Job:
 def work(
     tokenizer: Tokenizer, texts: list[str], begins: list[bool], ends: list[bool], known: dict[str, bytes]
 ) -> bytes:
-    """The ids of texts, each document between what begins and what ends one, if there are such tokens."""
-    ending = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)
+    """The ids of texts, each document between what begins and what ends one, if there are such tokens.
+
+    Where one token does both it stands once between two documents.
+    """
+    ending = {tokenizer.end_of_text} - {None, *tokenizer.begins_with}
     before, after = (
-        np.array(ids, id_dtype(len(tokenizer))).tobytes() for ids in (tokenizer.begins_with, ending)
+        np.array([*ids], id_dtype(len(tokenizer))).tobytes() for ids in (tokenizer.begins_with, ending)
     )
     encoded = (ids.tobytes() for ids in tokenizer.encode_many(texts, known))
     return b"".join(

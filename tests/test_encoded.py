@@ -42,13 +42,14 @@ TOKENIZERS: dict[str, Tokenizer] = {
     "char": tokenizers.char(LEARNED + "\r _x.<|endoftext|>/"),
     "whole": published.from_document(SPACED),
     "begun": BEGUN,
+    "begun-and-ended-by-one": begun(ENDED, END),
     "begun-whole": begun(published.from_document(SPACED), BEGIN),
     **{name: trained(pattern, special=True) for pattern, name in patterns.NAMES.items()},
 }
 
 
 def expected(tok: Tokenizer, documents: list[str]) -> list[int]:
-    end = [] if tok.end_of_text is None else [tok.end_of_text]
+    end = [] if tok.end_of_text in (None, *tok.begins_with) else [tok.end_of_text]
     return [id for text in documents if text for id in [*tok.begins_with, *tok.encode(text), *end]]
 
 

@@ -147,9 +147,9 @@ class _Reader:
         for _ in range(count):
             start = place + 8
             place = start + size(data, place)[0] if place <= last else start
-            found.append(decode(data[start:place], "surrogateescape")[0])
             if place > len(data):
                 break
+            found.append(decode(data[start:place], "surrogateescape")[0])
         self.place = place
         self.take(0)
         return found

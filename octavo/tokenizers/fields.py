@@ -97,7 +97,7 @@ def read_vocab(vocab: object) -> dict[str, int]:
         raise OctavoError("the model's vocab must map tokens to integer ids")
     if len(set(vocab.values())) != len(vocab):
         raise OctavoError("the model's vocab gives the same id to two tokens")
-    return vocab if _in_order(vocab.values()) else dict(sorted(vocab.items(), key=itemgetter(1)))
+    return dict(vocab if _in_order(vocab.values()) else sorted(vocab.items(), key=itemgetter(1)))
 
 
 def read_merges(merges: object, vocab: Mapping[str, int]) -> list[list[str]]:
@@ -121,9 +121,9 @@ def _is_pair(merge: Any) -> bool:
 def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[str]:
     """Each token in order of id as it is written."""
     by_id = {id: token for token, id in vocab.items()}
-    contents = {token["id"]: token["content"] for token in added}
+    contents, ids = {token["id"]: token["content"] for token in added}, dict[str, int]()
     for id, content in contents.items():
-        if (known := vocab.get(content, id)) != id:
+        if (known := vocab.get(content, ids.setdefault(content, id))) != id:
             raise OctavoError(f"added token {shown(content)} has id {id} but is read as {known}")
         if by_id.setdefault(id, content) != content:
             raise OctavoError(f"two tokens have id {id}: {shown(by_id[id])} and {shown(content)}")

@@ -89,6 +89,11 @@ def token_lengths(tokenizer: Tokenizer) -> np.ndarray[tuple[int], np.dtype[np.in
     return lengths
 
 
+def begins_only(tokenizer: Tokenizer) -> list[int]:
+    """The ids that stand before a document and do not end one: what is read and never predicted."""
+    return [id for id in tokenizer.begins_with if id != tokenizer.end_of_text]
+
+
 def checked(ids: Sequence[int], vocab_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """`ids` as an array [T], or `OctavoError` naming the first that is not an id."""
     try:

@@ -1,9 +1,9 @@
 """Perplexity of the Styles test text by llama.cpp on SmolLM2-135M-Instruct Q4_1, for `tests/test_real.py`.
 
 As `llama-perplexity` counts: chunks of 512 tokens, each read from an empty cache, of which the second half
-counts. The cache is in float32: in halves, as llama.cpp has it unless told, the activations that it then rounds
-to 8 bits differ enough to move the whole text from 27.87 to 28.00. Nothing of octavo computes here. Run by
-hand, with llama-cpp-python installed:
+counts. The cache is in float32: in halves, as llama.cpp has it unless told, the activations that it then
+rounds to 8 bits differ enough to move the whole text from 27.87 to 28.00. Nothing of octavo computes here.
+Run by hand, with llama-cpp-python installed:
 
     python tests/golden/make_smollm2_chunked.py SmolLM2-135M-Instruct.Q4_1.gguf styles_test.txt
 """

@@ -3,9 +3,10 @@
     python bench/fuzz.py [--seconds 60] [--seed 0] [--reader NAME] [--keep FOLDER]
 
 Readers take turns. Each reads files that are right but for one, whose bytes or whose structure (JSON,
-the members of an archive, the header of safetensors) are damaged at random; which, follows from the seed.
-They run in a process of their own that may take 2 GB and twenty seconds a file. What ends otherwise is kept
-in a folder, with a file `why`, and the exit status is 1.
+the members of an archive, the opcodes of a pickle, the headers of safetensors, GGUF and llama2.c, the
+pieces of a template) are damaged at random; which, follows from the seed. They run in a process of their
+own that may take 2 GB and twenty seconds a file. What ends otherwise is kept in a folder, with a file
+`why`, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import random
 import resource
 import shutil
@@ -21,122 +21,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from fuzz_readers import READERS, TESTS, Reader
 
-import octavo
-from octavo import checkpoint, idfile, models, tokenizers
 from octavo.errors import OctavoError
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
-from damage import BY_SUFFIX, disturbed  # noqa: E402
+from damage import BY_SUFFIX, disturbed
 
-GOLDEN = TESTS / "golden"
 MEMORY, PATIENCE, TURN = 2 * 2**30, 20.0, 5.0  # bytes, seconds a file may take, seconds a turn
-ALPHABET = "abcdefghijk"
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Something that reads files: `make` puts good ones into a folder, `read` reads them."""
-
-    make: Callable[[Path], Any]
-    read: Callable[[Path], Any]
-
-
-def copied(pattern: str) -> Callable[[Path], None]:
-    """Golden files, in the folder."""
-
-    def make(folder: Path) -> None:
-        for path in sorted(GOLDEN.glob(pattern)):
-            shutil.copy(path, folder)
-
-    return make
-
-
-def own_folder(folder: Path) -> None:
-    config = models.design("gru", len(ALPHABET), units=(4,))
-    params = models.initial_params("gru", config, np.random.default_rng(0))
-    made = octavo.Model("gru", config, params, tokenizers.char(ALPHABET))
-    octavo.save(made, folder / "model")
-    for path in (folder / "model").iterdir():
-        path.rename(folder / path.name)
-    (folder / "model").rmdir()
-
-
-def byte_pairs(folder: Path) -> None:
-    tokenizers.train_bpe("the theme of the thesis " * 9, 264).save(folder / "tokenizer.json")
-
-
-def tiktoken_pickle(folder: Path) -> None:
-    import tiktoken
-
-    ranks = {bytes([i]): i for i in range(256)} | {b"th": 256, b"the": 257}
-    special = {"<|endoftext|>": 258}
-    made = tiktoken.Encoding("t", pat_str=tokenizers.GPT2, mergeable_ranks=ranks, special_tokens=special)
-    (folder / "encoding.pkl").write_bytes(pickle.dumps(made, 4))
-
-
-def id_file(folder: Path) -> None:
-    with open(folder / "text.ids", "wb") as file:
-        writer = idfile.Writer(file, np.dtype("<u2"), "key")
-        writer.add(np.arange(300, dtype="<u2").tobytes(), 3, 600)
-        writer.close()
-
-
-def kept_ids(folder: Path) -> None:
-    if idfile.kept(folder / "text.ids", "key", lambda share: None) is None:
-        raise OctavoError("not as it was written")
-
-
-def saved_run(folder: Path) -> None:
-    from safetensors.numpy import save_file
-
-    arrays = {"a@0:4,0:3": np.ones((4, 3)), "a@4:8,0:3": np.zeros((4, 3)), "b@0:5": np.ones(5)}
-    save_file(arrays, folder / "0.safetensors")
-    run = {"format": checkpoint.FORMAT, "step": 7}
-    (folder / checkpoint.RUN).write_text(json.dumps({"processes": 1}) + "\n" + json.dumps(run))
-
-
-def whole_run(folder: Path) -> None:
-    found = checkpoint.Checkpoint(folder)
-    for name in found.names:
-        found.read(name)
-
-
-def keras(pattern: str, *weights: str) -> Reader:
-    def read(folder: Path) -> None:
-        path = next(folder.glob(pattern))
-        octavo.load(path, weights=next((folder / name for name in weights), None))
-
-    def make(folder: Path) -> None:
-        for name in (pattern, *weights):
-            copied(f"keras2/{name}")(folder)
-
-    return Reader(make, read)
-
-
-READERS = {
-    "folder": Reader(own_folder, octavo.load),
-    "llama folder": Reader(copied("huggingface/llama-tied/*"), octavo.load),
-    "gpt2 folder": Reader(copied("huggingface/gpt2/*"), octavo.load),
-    "npz": Reader(
-        copied("torch_plain.npz"),
-        lambda folder: octavo.load(folder / "torch_plain.npz", model_type="plain", n_heads=2),
-    ),
-    "keras h5": keras("gru.h5"),
-    "keras archive": keras("gru.keras"),
-    "keras json": keras("lstm.json", "lstm_weights.h5"),
-    "tokenizer.json": Reader(byte_pairs, lambda folder: tokenizers.open(folder / "tokenizer.json")),
-    "tiktoken pickle": Reader(tiktoken_pickle, lambda folder: tokenizers.open(folder / "encoding.pkl")),
-    "ids": Reader(id_file, kept_ids),
-    "checkpoint": Reader(saved_run, whole_run),
-}
 
 
 # ---------------------------------------------------------------- the process that reads

@@ -6,7 +6,8 @@ r"""Octavo: language models in a handy format.
     print(octavo.generate(model, "ANTONIO:\nDo you not hear me speak?", seed=1))
 
 The verbs are `load`, `save`, `generate`, `stream`, `chat`, `tokens`, `score` and `train`; what they work
-on is a `Model`. Everything they refuse, they refuse with an `OctavoError`.
+on is a `Model`. A `Conversation` remembers what was said. Everything they refuse, they refuse with an
+`OctavoError`.
 
 Each name is imported when it is first asked for: importing octavo alone imports nothing else.
 """
@@ -22,7 +23,7 @@ from octavo.version import __version__
 
 if TYPE_CHECKING:
     from octavo import tokenizers
-    from octavo.chat import chat
+    from octavo.chat import Conversation, chat
     from octavo.errors import OctavoError
     from octavo.generate import Token, generate, stream, tokens
     from octavo.model import Model
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from octavo.train import train
 
 __all__ = [
+    "Conversation",
     "Model",
     "OctavoError",
     "Score",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Conversation": "chat",
     "Model": "model",
     "OctavoError": "errors",
     "Score": "score",

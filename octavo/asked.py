@@ -17,6 +17,7 @@ from octavo.encoded import Progress, encode
 from octavo.errors import OctavoError
 from octavo.idfile import Encoded
 from octavo.model import Model
+from octavo.quant import widened
 from octavo.recipe import AUTO, DEFAULTS, Recipe, named_size
 from octavo.tokenizers.interface import id_dtype
 
@@ -55,10 +56,11 @@ class Text:
         return [self.given]
 
     def encode(self, tokenizer: Tokenizer) -> Encoded:
-        """The text as ids."""
+        """The text as ids, with what begins a document before each."""
         if not isinstance(self.given, str):
             return encode(data.sources(self.given), tokenizer, field=self.field, progress=self.progress)
-        ids = np.asarray(tokenizer.encode(self.given), id_dtype(tokenizer.vocab_size))
+        begun = [*tokenizer.begins_with, *tokenizer.encode(self.given)]  # one document, whose end is open
+        ids = np.asarray(begun, id_dtype(tokenizer.vocab_size))
         return Encoded(ids, 1, len(self.given.encode()), hashlib.sha256(ids.tobytes()).hexdigest())
 
 
@@ -107,6 +109,7 @@ class Asked:
         if given := [name for name, value in said.items() if value]:
             raise OctavoError(f"a model to begin from has its own {' and '.join(given)}; leave that out")
         model = self.base if isinstance(self.base, Model) else load(str(self.base))
+        model = model.with_params(widened(model.params))
         defaults = DEFAULTS[model.model_type]
         if model.context is not None:
             defaults = defaults | {"context": min(model.context, Recipe.context)}

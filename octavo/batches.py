@@ -6,7 +6,7 @@ stopped goes on where it was. Ids may lie on the disk (`numpy.memmap`): only wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -67,21 +67,26 @@ class HeldOut:
         Tokens in a window; the last window may be shorter.
     lengths : array [V]
         The bytes of each token of the vocabulary.
+    uncounted : sequence of int
+        Ids that are read and not predicted: what stands before each document.
 
     Examples
     --------
     >>> text = HeldOut(np.arange(6), context=3, lengths=np.ones(6))
     >>> for windows, counted in text.batches(size=2):
-    ...     print(windows.tolist(), counted.tolist())
-    [[0, 1, 2, 3], [3, 4, 5, 5]] [3, 2]
+    ...     print(windows.tolist(), counted.astype(int).tolist())
+    [[0, 1, 2, 3], [3, 4, 5, 5]] [[1, 1, 1], [1, 1, 0]]
     """
 
-    def __init__(self, ids: Array, context: int, lengths: Array) -> None:
-        self.ids, self.context = ids, max(min(context, len(ids) - 1), 1)
-        self.tokens = max(len(ids) - 1, 0)
-        self.starts = np.arange(0, self.tokens, self.context)
+    def __init__(self, ids: Array, context: int, lengths: Array, uncounted: Sequence[int] = ()) -> None:
+        self.ids, self.context, self.uncounted = ids, max(min(context, len(ids) - 1), 1), list(uncounted)
+        self.starts = np.arange(0, len(ids) - 1, self.context)
         parts = (ids[at : at + AT_ONCE] for at in range(1, len(ids), AT_ONCE))
-        self.bytes = float(sum(np.bincount(part, minlength=len(lengths)) @ lengths for part in parts))
+        times = sum(
+            (np.bincount(part, minlength=len(lengths)) for part in parts), np.zeros(len(lengths), int)
+        )
+        self.tokens = int(times.sum() - times[self.uncounted].sum())
+        self.bytes = float(times @ lengths)
 
     def sample(self, tokens: int) -> Array:
         """Where windows begin that hold about so many tokens, evenly spread; all if there are no more."""
@@ -91,7 +96,7 @@ class HeldOut:
         return self.starts[np.linspace(0, len(self.starts) - 2, keep).astype(int)]  # the last may be short
 
     def batches(self, size: int, starts: Array | None = None) -> Iterator[tuple[Array, Array]]:
-        """Windows [size, T + 1], and how many of the T next tokens of each count [size].
+        """Windows [size, T + 1], and which of the T next tokens of each count, booleans [size, T].
 
         What fills up the last batch counts nothing.
         """
@@ -100,8 +105,9 @@ class HeldOut:
         for at in range(0, len(starts), size):
             batch = starts[at : at + size]
             batch = np.concatenate([batch, np.full(size - len(batch), end)])
-            where = np.minimum(batch[:, None] + np.arange(self.context + 1), end)
-            yield np.asarray(self.ids[where], np.int32), np.minimum(end - batch, self.context)
+            where = batch[:, None] + np.arange(self.context + 1)
+            windows = np.asarray(self.ids[np.minimum(where, end)], np.int32)
+            yield windows, (where[:, 1:] <= end) & ~np.isin(windows[:, 1:], self.uncounted)
 
     def bits_per_byte(self, loss: float) -> float:
         """Of a loss in nats per token."""

@@ -46,7 +46,8 @@ def chat(
         Strings (or token ids) that end the answer, besides the tokens that end the model's texts and
         the one that the template writes after an answer.
     **options
-        As for `tokens`.
+        As for `tokens`, and as there nothing is taken from the files of the model unless it is passed on:
+        ``**octavo.sample.recommended(model.generation_config)`` is what `octavo chat` samples with.
 
     Yields
     ------
@@ -77,10 +78,13 @@ def chat(
 class Conversation:
     r"""What was said, and what the model remembers of having read it.
 
+    Each turn costs what is new in it. `say` adds a message and the answer to it; `pieces` answers the
+    messages as they stand.
+
     Attributes
     ----------
     model : Model
-        What answers.
+        What answers; it needs a tokenizer, and a chat template unless one is given.
     messages : list of dict
         Each with a `role` and a `content`. It may be changed between two answers; what the model reads
         again is then what comes after the first difference.
@@ -92,7 +96,7 @@ class Conversation:
     >>> import octavo
     >>> from dataclasses import replace
     >>> template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
-    >>> talk = Conversation(replace(octavo.load("bard"), chat_template=template))
+    >>> talk = octavo.Conversation(replace(octavo.load("bard"), chat_template=template))
     >>> answer = "".join(piece.text for piece in talk.say("ROMEO:", limit=8, temperature=0))
     >>> [message["role"] for message in talk.messages], talk.messages[1]["content"] == answer
     (['user', 'assistant'], True)

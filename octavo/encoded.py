@@ -51,8 +51,9 @@ def encode(
 ) -> Encoded:
     """All the text of files as ids, document after document.
 
-    Each document is followed by the token that ends one, if the tokenizer has it. The ids are those of
-    each document encoded whole, for any number of processes.
+    Before each document stands what the tokenizer's model expects there (`begins_with`), and after it the
+    token that ends one, if the tokenizer has them; one that does both stands there once. The ids are those
+    of each document encoded whole, for any number of processes.
 
     Parameters
     ----------
@@ -179,13 +180,14 @@ def _key(sources: Sequence[Source], saved: Path, field: str, report: Progress) -
 
 def _jobs(parts: Iterable[tuple[Source, Part]], local: bool) -> Iterator[Job]:
     """Texts in batches: parts of documents, or whole ones for a tokenizer that must not see parts."""
-    job, length, held = Job(), 0, list[str]()
+    job, length, held, begins = Job(), 0, list[str](), True
     for source, part in parts:
         held.append(part.text)
         if not (local or part.ends):
             continue
-        job.add("".join(held), part.ends, source, part.read)
+        job.add("".join(held), begins, part.ends, source, part.read)
         length += len(job.texts[-1])
+        begins = part.ends
         held.clear()
         if length >= BATCH:
             yield job

@@ -23,7 +23,7 @@ import numpy as np
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
-FORMAT = 1  # of the file, and of what an encoding is: another number makes every file anew
+FORMAT = 2  # of the file, and of what an encoding is: another number makes every file anew
 HEADER = 4096  # bytes before the ids: a page, so that they are aligned
 PIECE = 2**20  # bytes read at once
 SEALED = ("dtype", "documents", "bytes")  # what the header tells of the ids

@@ -205,13 +205,12 @@ class Learner:
         for windows, counted in text.batches(size, starts):
             nats = self._measure(params | self.fixed, mesh.put(windows, rows), mesh.put(counted, rows))
             total, count = total + float(nats), count + int(counted.sum())
-        return total / count
+        return total / max(count, 1)
 
     def _nats(self, params: dict[str, Array], windows: Array, counted: Array) -> Array:
         import jax.numpy as jnp
 
-        nats = surprise(self.model, params, windows)  # [B, T]
-        return jnp.sum(nats, where=jnp.arange(nats.shape[1]) < counted[:, None])
+        return jnp.sum(surprise(self.model, params, windows), where=counted)  # of [B, T]
 
 
 def _dotted(path: Any) -> str:

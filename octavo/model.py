@@ -90,7 +90,10 @@ class Model:
         return self.tokenizer
 
     def with_params(self, params: dict[str, Array]) -> Model:
-        """The same model with other parameters, on JAX say: ``with_params(jax.device_put(model.params))``."""
+        """The same model with other parameters, on JAX say: ``with_params(jax.device_put(model.params))``.
+
+        What is quantised is widened before: ``jax.device_put(octavo.quant.widened(model.params))``.
+        """
         return replace(self, params=params)
 
     def count(self) -> int:

@@ -1,8 +1,9 @@
 """The quantised array: a matrix that stays in the blocks of its file, mapped rather than read.
 
 It answers the two things that a model asks of a weight, ``x @ w.T`` and ``w[ids]``, and is widened to float32
-only there: a tile of rows at a time, never the whole. `np.asarray(w)` widens all of it, for JAX and
-for other formats. What the blocks mean is in `octavo.blocks`.
+only there: a tile of rows at a time, never the whole. `np.asarray(w)` widens all of it, for other formats.
+NumPy computes with it; JAX does not, and is given the parameters `widened`. What the blocks mean is in
+`octavo.blocks`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from octavo.blocks import FORMATS, Format
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
+ON_JAX = (
+    "JAX does not compute with quantised parameters; widen them to float32: "
+    "model.with_params(jax.device_put(octavo.quant.widened(model.params)))"
+)
 TILE = 2**17  # weights that are widened at once: half a megabyte, which memory managers keep for the next
 
 
@@ -76,7 +81,7 @@ class Quantized:
 
     def __getitem__(self, ids: Any) -> Array:
         """The rows that `ids` [...] name, in float32 [..., in]."""
-        numbers = np.moveaxis(self.format.numbers(self.blocks[np.asarray(ids)]), 0, -1)
+        numbers = np.moveaxis(self.format.numbers(self.blocks[_known(ids)]), 0, -1)
         return numbers.reshape(*numbers.shape[:-2], -1)
 
     def rows(self, order: Array) -> Quantized:
@@ -117,7 +122,15 @@ class Transposed:
         return width, rows
 
     def __rmatmul__(self, x: Array) -> Array:
-        return product(np.asarray(x), self.T.blocks, self.T.format)
+        return product(_known(x), self.T.blocks, self.T.format)
+
+
+def _known(x: Any) -> Array:
+    """`x` as NumPy's array; JAX's stand-ins for what is not known yet are refused."""
+    try:
+        return np.asarray(x)
+    except TypeError:  # JAX's, of which this is one
+        raise OctavoError(ON_JAX) from None
 
 
 def product(x: Array, blocks: Array, format: Format) -> Array:
@@ -188,5 +201,12 @@ def quantise(matrix: Array, name: str) -> Quantized:
 
 
 def widened(params: Mapping[str, Array]) -> dict[str, Array]:
-    """The parameters with every quantised one in float32, for JAX and for what trains."""
+    """The parameters with every quantised one in float32, for JAX and for what trains.
+
+    Examples
+    --------
+    >>> params = {"w": quantise(np.ones((2, 32), np.float32), "Q8_0"), "b": np.zeros(2, np.float32)}
+    >>> {name: type(array).__name__ for name, array in widened(params).items()}
+    {'w': 'ndarray', 'b': 'ndarray'}
+    """
     return {name: np.asarray(p) if isinstance(p, Quantized) else p for name, p in params.items()}

@@ -9,9 +9,10 @@ through the cumulative distribution of what is left, exactly as ``rng.choice(ids
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from octavo.checks import is_number, is_whole
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
+RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 GREEDY = 1e-5  # a temperature so low that dividing by it overflows before it leaves a second choice
 MANY = 4096  # tokens of a vocabulary that is not sorted whole for a draw
 ABOVE = 512  # of which as many are looked at first
@@ -44,6 +46,49 @@ class SamplingOptions(TypedDict, total=False):
     repetition_penalty: float | None
     logit_bias: Mapping[int, float] | None
     seed: int | None
+
+
+def recommended(generation_config: Mapping[str, Any] | None) -> SamplingOptions:
+    """The sampling that a model's `generation_config.json` asks for, as the options of `tokens`.
+
+    Parameters
+    ----------
+    generation_config : mapping or None
+        As it stands there. `temperature`, `top_k`, `top_p`, `min_p` and `repetition_penalty` are read; a
+        `do_sample` that is false comes to a temperature of 0, and a `top_k` of 0 to none, as in transformers.
+
+    Returns
+    -------
+    dict
+        Only what it says; empty if there is nothing.
+
+    Raises
+    ------
+    OctavoError
+        If a value is none that the option can have.
+
+    Examples
+    --------
+    >>> recommended({"do_sample": True, "temperature": 0.6, "top_k": 0, "eos_token_id": 2})
+    {'temperature': 0.6}
+    >>> recommended({"do_sample": False, "top_p": 0.9, "repetition_penalty": 1.1})
+    {'temperature': 0.0, 'repetition_penalty': 1.1}
+    """
+    told = generation_config or {}
+    sampled = told.get("do_sample")
+    if sampled is not None and not isinstance(sampled, bool):
+        found = reprlib.repr(sampled)
+        raise OctavoError(f"generation_config.json: do_sample must be true or false, not {found}")
+    options = {name: told[name] for name in RECOMMENDED if told.get(name) is not None}
+    if sampled is False:  # then the others say nothing
+        options = {"temperature": 0.0} | {n: v for n, v in options.items() if n == "repetition_penalty"}
+    if type(options.get("top_k")) is int and options["top_k"] == 0:
+        del options["top_k"]
+    try:
+        Sampling(**options)
+    except OctavoError as error:
+        raise OctavoError(f"generation_config.json: {str(error)[:200]}") from None
+    return cast(SamplingOptions, options)
 
 
 @dataclass(frozen=True)

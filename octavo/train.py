@@ -32,7 +32,7 @@ from octavo.model import Model
 from octavo.nn import Array
 from octavo.recipe import Recipe, Report
 from octavo.run import VALIDATION_TOKENS, DivergedError, Position, run
-from octavo.tokenizers.interface import token_lengths
+from octavo.tokenizers.interface import begins_only, token_lengths
 from octavo.version import __version__
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def train(
         Fields of the architecture's config, ``{"d_model": 128}`` say, or for recurrent models
         `units` (a tuple, one width per layer) and `embedding`. By default the course's.
     base : Model, str or Path, optional
-        A model whose weights, config and tokenizer the new one begins with.
+        A model whose weights, config and tokenizer the new one begins with: anything that `octavo.load`
+        opens; what is quantised is widened to float32.
     field : str
         The field of JSON lines, or the column of Parquet, that holds the text.
     out : str or Path, optional
@@ -149,7 +150,7 @@ def train(
     learned_from, rest = split(ids.ids, settings)
     lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not
     lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
-    held_out = HeldOut(rest, settings.context, lengths)
+    held_out = HeldOut(rest, settings.context, lengths, begins_only(model.text_tokenizer()))
     learner = Learner(
         model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
     )

@@ -48,28 +48,38 @@ Worker: TypeAlias = "subprocess.Popen[bytes]"
 
 @dataclass
 class Job:
-    """Texts to encode, which of them end a document, and where they are from."""
+    """Texts to encode, which of them begin and which end a document, and where they are from."""
 
     texts: list[str] = field(default_factory=list)
+    begins: list[bool] = field(default_factory=list)
     ends: list[bool] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     read: int = 0  # bytes of the last source, up to the last text
 
-    def add(self, text: str, ends: bool, source: Source, read: int) -> None:
+    def add(self, text: str, begins: bool, ends: bool, source: Source, read: int) -> None:
         """One more text."""
         self.texts.append(text)
+        self.begins.append(begins)
         self.ends.append(ends)
         self.sources.append(source)
         self.read = read
 
 
-def work(tokenizer: Tokenizer, texts: list[str], ends: list[bool], known: dict[str, bytes]) -> bytes:
-    """The ids of texts, each document followed by the token that ends one, if there is such a token."""
-    encoded = [ids.tobytes() for ids in tokenizer.encode_many(texts, known)]
-    if tokenizer.end_of_text is not None:
-        end = np.array(tokenizer.end_of_text, id_dtype(len(tokenizer))).tobytes()
-        encoded = [ids + end if last else ids for ids, last in zip(encoded, ends, strict=True)]
-    return b"".join(encoded)
+def work(
+    tokenizer: Tokenizer, texts: list[str], begins: list[bool], ends: list[bool], known: dict[str, bytes]
+) -> bytes:
+    """The ids of texts, each document between what begins and what ends one, if there are such tokens.
+
+    Where one token does both it stands once between two documents.
+    """
+    ending = {tokenizer.end_of_text} - {None, *tokenizer.begins_with}
+    before, after = (
+        np.array([*ids], id_dtype(len(tokenizer))).tobytes() for ids in (tokenizer.begins_with, ending)
+    )
+    encoded = (ids.tobytes() for ids in tokenizer.encode_many(texts, known))
+    return b"".join(
+        before * first + ids + after * last for ids, first, last in zip(encoded, begins, ends, strict=True)
+    )
 
 
 def alone(tokenizer: Tokenizer, jobs: Iterable[Job]) -> Generator[tuple[Job, bytes], None, None]:
@@ -77,7 +87,7 @@ def alone(tokenizer: Tokenizer, jobs: Iterable[Job]) -> Generator[tuple[Job, byt
     known: dict[str, bytes] = {}
     for job in jobs:
         try:
-            ids = work(tokenizer, job.texts, job.ends, known)
+            ids = work(tokenizer, job.texts, job.begins, job.ends, known)
         except OctavoError as error:
             raise _located(error, tokenizer, job) from None
         yield job, ids
@@ -143,7 +153,9 @@ def _started(saved: Path, processes: int) -> Iterator[list[Worker]]:
 
 def _asked(worker: Worker, job: Job) -> bytes:
     """What one process answers."""
-    line = json.dumps([job.texts, job.ends], ensure_ascii=False)  # without a newline: JSON escapes them
+    line = json.dumps(
+        [job.texts, job.begins, job.ends], ensure_ascii=False
+    )  # without a newline: JSON escapes them
     try:
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -179,9 +191,9 @@ def serve(saved: str) -> None:
     for line in sys.stdin.buffer:
         if not line.endswith(b"\n"):  # who asked ended in the middle of it
             return
-        texts, ends = json.loads(line.decode("utf-8", "surrogatepass"))
+        texts, begins, ends = json.loads(line.decode("utf-8", "surrogatepass"))
         try:
-            encoded, answer = True, work(tokenizer, texts, ends, known)
+            encoded, answer = True, work(tokenizer, texts, begins, ends, known)
         except OctavoError as error:
             encoded, answer = False, str(error).encode()
         sys.stdout.buffer.write(ANSWER.pack(encoded, len(answer)) + answer)

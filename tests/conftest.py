@@ -4,6 +4,7 @@ import os
 import tempfile
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from octavo import models, tokenizers
 from octavo.model import Model
+from octavo.tokenizers import post_processor, published
 
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # small models: compiling takes all the time
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="octavo-tests-"))
@@ -142,6 +144,13 @@ def build(name: str, *, seed: int = 0, dtype: Any = np.float32, tokenizer: Any =
         for parameter, shape in module.shapes(config).items()
     }
     return Model(model_type, config, params, tokenizer or tokenizers.char(ALPHABET))
+
+
+def begun(tokenizer: published.ByteLevelBPE, id: int) -> published.ByteLevelBPE:
+    """The tokenizer with a token that its model expects before a text."""
+    names = [tokenizer.token_bytes(i).decode("latin-1") for i in range(len(tokenizer))]
+    around = post_processor.make((id,), (), names)
+    return replace(tokenizer, document=tokenizer.document | {"post_processor": around})
 
 
 def golden(name: str) -> dict[str, np.ndarray[Any, Any]]:

@@ -74,16 +74,25 @@ def test_windows_of_a_file_larger_than_memory(tmp_path: Path) -> None:
 def test_every_held_out_token_but_the_first_counts_once(length: int, context: int, size: int) -> None:
     text = HeldOut(np.arange(length), context, np.ones(60))
     counted = [
-        int(window[i + 1])
-        for windows, lengths in text.batches(size)
-        for window, length in zip(windows, lengths, strict=True)
-        for i in range(length)
+        int(id)
+        for windows, counts in text.batches(size)
+        for window, counting in zip(windows, counts, strict=True)
+        for id in window[1:][counting]
     ]
     assert counted == list(range(1, length))
     assert text.tokens == max(length - 1, 0)
-    for windows, lengths in text.batches(size):
+    for windows, counts in text.batches(size):
         assert windows.shape == (size, text.context + 1)
-        assert lengths.shape == (size,)
+        assert counts.shape == (size, text.context)
+
+
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 9), st.integers(1, 4))
+def test_what_begins_a_document_is_read_and_never_counts(ids: list[int], context: int, size: int) -> None:
+    text = HeldOut(np.array(ids, np.int32), context, np.arange(6.0), uncounted=[4, 5])
+    counted = [int(id) for w, counts in text.batches(size) for id in w[:, 1:][counts]]
+    assert counted == [id for id in ids[1:] if id < 4]
+    assert text.tokens == len(counted)
+    assert {int(id) for windows, _ in text.batches(size) for id in windows[:, 0]} <= {*ids}
 
 
 def test_a_sample_is_spread_over_whole_windows() -> None:

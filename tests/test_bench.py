@@ -47,14 +47,14 @@ def test_what_fails_is_kept(tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"
         f"sys.path.insert(0, {str(BENCH)!r})\n"
-        "import fuzz\n"
+        "import fuzz, fuzz_readers\n"
         "fuzz.PATIENCE = 0.3\n"
         "fuzz.__file__ = __file__\n"
         "ways = dict(raises=lambda: {}['x'], waits=lambda: time.sleep(99), dies=lambda: os._exit(3))\n"
         "def reader(way):\n"
         "    def read(folder):\n"
         "        if folder.name != 'good': way()\n"
-        "    return fuzz.Reader(fuzz.saved_run, read)\n"
+        "    return fuzz.Reader(fuzz_readers.saved_run, read)\n"
         "fuzz.READERS = {name: reader(way) for name, way in ways.items()}\n"
         "fuzz.main()\n"
     )
@@ -70,15 +70,33 @@ def test_what_fails_is_kept(tmp_path: Path) -> None:
     assert all(len(list(path.iterdir())) == 3 for path in kept.iterdir())
 
 
-def test_what_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_every_kind_damaged_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the fuzzer does for long, for a moment, and without templates: they start processes."""
     monkeypatch.syspath_prepend(str(BENCH))
     fuzz = importlib.import_module("fuzz")
+    for name, reader in fuzz.READERS.items():
+        if name.startswith("template"):
+            continue
+        good, found = tmp_path / name / "good", set()
+        good.mkdir(parents=True)
+        reader.make(good)
+        for number in range(10):
+            case = tmp_path / name / str(number)  # of its own: what is mapped is not written over
+            fuzz.prepare(name, good, case, number, 0)
+            found.add(fuzz.outcome(reader, case))
+        assert found <= {"read", "refused"}, name
+        assert "refused" in found, name
+
+
+def test_what_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    fuzz, readers = map(importlib.import_module, ("fuzz", "fuzz_readers"))
 
     def outcome(message: str) -> str:
         def read(folder: Path) -> None:
             raise OctavoError(message)
 
-        return str(fuzz.outcome(fuzz.Reader(fuzz.saved_run, read), BENCH))
+        return str(fuzz.outcome(fuzz.Reader(readers.saved_run, read), BENCH))
 
     assert outcome("one line") == "refused"
     for message in ("two\nlines", "", "x" * 2000):

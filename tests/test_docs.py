@@ -1,4 +1,4 @@
-"""docs/adding-a-model.md: every block of code runs, or stands in the file that is named above it."""
+"""The guides: every block of code runs, or stands in the file that is named above it."""
 
 import re
 import subprocess
@@ -31,7 +31,18 @@ def test_the_other_blocks_run_one_after_the_other() -> None:
     assert found.returncode == 0, found.stderr
 
 
-def test_the_files_that_the_text_names_are_there() -> None:
-    named = set(re.findall(r"`((?:octavo|tests)/[\w/.]+)`", TEXT))
+def test_the_block_of_converting_runs() -> None:
+    text = (ROOT / "docs" / "converting.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, cwd=ROOT
+    )
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("guide", ["adding-a-model.md", "converting.md"])
+def test_the_files_that_the_text_names_are_there(guide: str) -> None:
+    text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
+    named = set(re.findall(r"\b((?:octavo|tests|bench)/[\w/.]+\w)", text))
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []

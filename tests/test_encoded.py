@@ -22,29 +22,35 @@ from octavo.encoded import encode
 from octavo.idfile import Encoded
 from octavo.tokenizers import Tokenizer, patterns, published
 
+from .conftest import begun
+
 LEARNED = "to be, or not to be: that's the question.\n\nWhether 'tis nobler 1234 中中文 é\n" * 3
-END = 300  # of a text, in `ENDED`
+END, BEGIN = 300, 301  # of a text, in `ENDED` and in `BEGUN`
 
 
 def trained(pattern: str = patterns.GPT2, special: bool = False) -> published.ByteLevelBPE:
     tok = tokenizers.train_bpe(LEARNED, END, pattern)
     ranks = {token: id for id, token in enumerate(tok.tokens)}
-    return tokenizers.from_ranks(ranks, pattern, {"<|endoftext|>": END} if special else None)
+    return tokenizers.from_ranks(ranks, pattern, {"<|endoftext|>": END, "<s>": BEGIN} if special else None)
 
 
 BPE, ENDED = trained(), trained(special=True)
+BEGUN = begun(ENDED, BEGIN)
 SPACED = json.loads(json.dumps(ENDED.document))  # one that puts a space before each text
 SPACED["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
 TOKENIZERS: dict[str, Tokenizer] = {
     "char": tokenizers.char(LEARNED + "\r _x.<|endoftext|>/"),
     "whole": published.from_document(SPACED),
+    "begun": BEGUN,
+    "begun-and-ended-by-one": begun(ENDED, END),
+    "begun-whole": begun(published.from_document(SPACED), BEGIN),
     **{name: trained(pattern, special=True) for pattern, name in patterns.NAMES.items()},
 }
 
 
 def expected(tok: Tokenizer, documents: list[str]) -> list[int]:
-    end = [] if tok.end_of_text is None else [tok.end_of_text]
-    return [id for text in documents if text for id in [*tok.encode(text), *end]]
+    end = [] if tok.end_of_text in (None, *tok.begins_with) else [tok.end_of_text]
+    return [id for text in documents if text for id in [*tok.begins_with, *tok.encode(text), *end]]
 
 
 def write(folder: Path, documents: list[str]) -> list[Path]:

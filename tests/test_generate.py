@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 import octavo
 from octavo import OctavoError, Token, decoding, fast, nn, texts, twins
 from octavo.model import Model
-from octavo.tokenizers import from_ranks, post_processor
+from octavo.tokenizers import from_ranks
 
-from .conftest import ALPHABET, CONFIGS, V, build
+from .conftest import ALPHABET, CONFIGS, V, begun, build
 
 ladder = importlib.import_module("octavo.generate")  # the name octavo.generate is the verb's
 every = pytest.mark.parametrize("name", ["rnn", "gru-before", "lstm", "mixed", "plain", "prenorm-wide"])
@@ -40,9 +40,7 @@ def wide(name: str) -> Model:
 
 def test_what_a_text_begins_with_is_put_before_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     tok = from_ranks({bytes([i]): i for i in range(256)}, special_tokens={"<s>": 256})
-    around = post_processor.make((256,), (), [*map(str, range(256)), "<s>"])
-    tok = type(tok)(tok.tokens, tok.document | {"post_processor": around})
-    model = dataclasses.replace(build("prenorm-wide", vocab_size=257), tokenizer=tok)
+    model = dataclasses.replace(build("prenorm-wide", vocab_size=257), tokenizer=begun(tok, 256))
     given: list[list[int]] = []
 
     def nothing(model: Model, ids: list[int], **options: Any) -> Iterator[Token]:

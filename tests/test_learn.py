@@ -149,6 +149,20 @@ def test_held_out_text_is_measured_whole_and_in_part() -> None:
     assert text.bits_per_byte(1.0) == pytest.approx(1 / math.log(2))
 
 
+def test_what_stands_before_documents_is_read_and_not_measured() -> None:
+    model, begin = build("gru"), 10
+    learner, params = Learner(model, Recipe(steps=1, context=8)), model.params
+    ids = np.array([begin, *range(1, 6), begin, *range(2, 9)], np.int32)
+    found = learner.measure(learner.placed(params), HeldOut(ids, 8, np.ones(11), uncounted=[begin]))
+    nats = []
+    for window in (ids[:9], ids[8:]):
+        logits, _ = model.forward(window[:-1])
+        every = -nn.log_softmax(logits.astype(np.float64))[np.arange(len(window) - 1), window[1:]]
+        nats += list(every[window[1:] != begin])
+    assert len(nats) == 12
+    assert found == pytest.approx(np.mean(nats), rel=1e-5)
+
+
 def test_measuring_has_no_dropout() -> None:
     model = build("gru")
     text = HeldOut(IDS, 8, np.ones(11))

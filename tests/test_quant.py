@@ -131,6 +131,22 @@ def test_a_model_computes_what_its_numbers_do(kind: str, sizes: dict[str, int]) 
     )
 
 
+def test_jax_is_refused_in_a_line_that_says_how_to_go_on() -> None:
+    import jax
+
+    model = quantised(build("llama", hidden_size=32, intermediate_size=64), "Q8_0")
+    ids = np.array([[1, 5, 3]])
+    with pytest.raises(OctavoError, match=r"widen them to float32: .*quant\.widened\(model\.params\)"):
+        jax.jit(lambda ids: model.forward(ids)[0])(ids)
+    with pytest.raises(OctavoError, match="widen them to float32"):
+        jax.jit(lambda x: x @ model.params["lm_head.weight"].T)(np.ones((1, 32), np.float32))
+    with pytest.raises(TypeError, match=r"Quantized.* is not a valid JAX type"):  # in JAX's own words
+        jax.device_put(model.params)
+    wide = model.with_params(jax.device_put(quant.widened(model.params)))
+    found = jax.jit(lambda ids: wide.forward(ids)[0])(ids)
+    np.testing.assert_allclose(found, model.forward(ids)[0], atol=1e-4)
+
+
 def test_a_scale_that_is_no_number_is_told_when_text_is_written() -> None:
     model = quantised(build("llama", hidden_size=32, intermediate_size=64), "Q8_0")
     model.params["model.layers.0.mlp.up_proj.weight"].blocks["d"][0] = np.nan

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import OctavoError, asked, learn, nn
+from octavo import OctavoError, asked, learn, nn, quant, tokenizers
 from octavo.batches import HeldOut
+from octavo.learn import Learner
 from octavo.model import Model
 from octavo.recipe import Recipe, Report
 from octavo.run import Position
+from octavo.tokenizers import token_lengths
+
+from .conftest import begun, build
 
 training = importlib.import_module("octavo.train")  # the name octavo.train is the verb's
 
@@ -40,7 +45,7 @@ def held_out_loss(model: Model, text: str, context: int, share: float = 0.1) -> 
     ((windows, counted),) = text_end.batches(len(text_end.starts))
     logits, _ = model.forward(windows[:, :-1])
     nats = -np.take_along_axis(nn.log_softmax(logits), windows[:, 1:, None], -1)[..., 0]
-    return float(nats[np.arange(context) < counted[:, None]].mean())
+    return float(nats[counted].mean())
 
 
 # ---------------------------------------------------------------- it learns
@@ -296,6 +301,53 @@ def test_a_run_can_begin_from_a_model(tmp_path: Path) -> None:
     with pytest.raises(OctavoError, match="a context of 8, and 9 is more"):
         octavo.train(TEXT, steps=1, base=transformer, context=9)
     assert octavo.train(TEXT, steps=1, base=transformer).context == 8
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Path:
+    """A small Llama in blocks, in a GGUF file."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    tok = tokenizers.char(TEXT)
+    model = build("llama-tied", tokenizer=tok, vocab_size=len(tok), **sizes)
+    octavo.save(model, tmp_path / "blocks.gguf", dtype="Q8_0")
+    return tmp_path / "blocks.gguf"
+
+
+def test_a_run_can_begin_from_blocks_which_are_widened(blocks: Path, tmp_path: Path) -> None:
+    wide = quant.widened(octavo.load(blocks).params)
+    options: dict[str, Any] = {"base": blocks, "context": 8, "batch": 2}
+    same = octavo.train(TEXT, steps=1, lr=0.0, **options)
+    for name, array in wide.items():
+        np.testing.assert_array_equal(same.params[name], array)
+    seen: list[Report] = []
+    octavo.train(TEXT, steps=40, lr=0.01, out=tmp_path / "new", report=seen.append, **options)
+    assert seen[-1].loss < seen[1].loss
+    again = octavo.load(tmp_path / "new")
+    assert all(isinstance(array, np.ndarray) for array in again.params.values())
+    assert held_out_loss(again, TEXT, 8) < held_out_loss(octavo.load(blocks), TEXT, 8)
+
+
+def test_what_begins_a_text_stands_before_what_is_learned_and_what_is_measured(tmp_path: Path) -> None:
+    ranks = {bytes([i]): i for i in range(256)}
+    tok = begun(tokenizers.from_ranks(ranks, special_tokens={"<|endoftext|>": 256, "<s>": 257}), 257)
+    documents = ["to be or not to be", "that is", "the question:"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    whole = asked.Text([tmp_path / "a.jsonl"]).encode(tok)
+    assert whole.ids.tolist() == [id for text in documents for id in [257, *text.encode(), 256]]
+    assert asked.Text(documents[0]).encode(tok).ids.tolist() == [257, *documents[0].encode()]
+
+    # Held out are two documents, each a window: what `score` says of them and of what ends the first.
+    model = build("llama", tokenizer=tok, vocab_size=len(tok))
+    model = replace(model, config=replace(model.config, eos_token_id=None))
+    ids = np.array([257, *b"that is", 256, 257, *b"not to"])
+    held_out = HeldOut(ids, 9, token_lengths(tok), tok.begins_with)
+    learner = Learner(model, Recipe(steps=1, context=9))
+    found = learner.measure(learner.placed(model.params), held_out) * held_out.tokens
+    first, second = (octavo.score(model, text, window=16).nats for text in ("that is", "not to"))
+    logits, _ = model.forward(ids[:8])
+    assert held_out.tokens == 7 + 1 + 6
+    assert held_out.bytes == 7 + 6
+    assert found == pytest.approx(first + second - nn.log_softmax(logits.astype(float))[-1, 256], rel=1e-5)
 
 
 def test_some_reports_hold_what_the_model_writes() -> None:

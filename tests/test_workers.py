@@ -13,8 +13,11 @@ from octavo import OctavoError, tokenizers, workers
 from octavo.reading import Source
 from octavo.workers import Job, alone, in_parallel
 
+from .conftest import begun
+
 RANKS = {bytes([i]): i for i in range(256)} | {b"to": 256, b" be": 257, "é".encode(): 258}
-BPE = tokenizers.from_ranks(RANKS, special_tokens={"<|endoftext|>": 259})
+BEGIN, END = 260, 259
+BPE = begun(tokenizers.from_ranks(RANKS, special_tokens={"<|endoftext|>": END, "<s>": BEGIN}), BEGIN)
 SOURCE = Source(Path("a.txt"))
 TEXTS = ["to be", " or not to be\n", "", "é\ud800\u2028 <|endoftext|>", "中文 to be é" * 1000]
 
@@ -24,7 +27,7 @@ def jobs(texts: list[str], each: int = 2) -> Iterator[Job]:
     for start in range(0, len(texts), each):
         job = Job()
         for number, text in enumerate(texts[start : start + each], start):
-            job.add(text, number % 2 == 1, SOURCE, number)
+            job.add(text, number % 2 == 0, number % 2 == 1, SOURCE, number)
         yield job
 
 
@@ -35,7 +38,8 @@ def saved(tmp_path: Path) -> Path:
 
 
 def expected(texts: list[str]) -> list[int]:
-    return [id for i, text in enumerate(texts) for id in BPE.encode(text) + [259] * (i % 2)]
+    begun = ([BEGIN] * (i % 2 == 0) + BPE.encode(text) for i, text in enumerate(texts))
+    return [id for i, ids in enumerate(begun) for id in ids + [END] * (i % 2)]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -68,7 +72,7 @@ def test_what_cannot_be_encoded_is_said_with_its_file(processes: int, tmp_path: 
     tok.save(tmp_path / "t.json")
     job = Job()
     for text, name in (("ab", "good.txt"), ("az", "bad.txt"), ("y", "worse.txt")):
-        job.add(text, True, Source(Path(name)), 0)
+        job.add(text, True, True, Source(Path(name)), 0)
     made = in_parallel(tok, tmp_path / "t.json", [job] * 9, 2) if processes > 1 else alone(tok, [job])
     with pytest.raises(OctavoError, match=r"^bad\.txt: unknown character 'z' \(U\+007A\): it is not among"):
         next(made)
@@ -133,7 +137,7 @@ def test_they_end_with_who_started_them(tmp_path: Path) -> None:
         from octavo.workers import Job, in_parallel
         tokenizer = tokenizers.train_bpe("to be", 256)
         tokenizer.save("tokenizer.json")
-        job = Job(["to be or not to be " * 20_000], [True], [None])
+        job = Job(["to be or not to be " * 20_000], [True], [True], [None])
         for _ in in_parallel(tokenizer, Path("tokenizer.json"), repeat(job), 2):
             print("made", flush=True)
     """
@@ -145,7 +149,7 @@ def test_they_end_with_who_started_them(tmp_path: Path) -> None:
         assert process.communicate(timeout=60)[1] == b""  # which ends when all have closed their end
 
 
-@pytest.mark.parametrize("line", [b'[["to be"], [true]]\n', b'[["to b'])
+@pytest.mark.parametrize("line", [b'[["to be"], [true], [true]]\n', b'[["to b'])
 def test_who_has_nobody_to_answer_ends_without_a_word(
     line: bytes, saved: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

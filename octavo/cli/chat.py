@@ -47,7 +47,7 @@ def run(
         typer.Option(help="End an answer before this text. Repeatable.", metavar="TEXT"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per turn.")] = False,
-    temperature: sampling.TemperatureOption = 1.0,
+    temperature: sampling.OwnTemperatureOption = None,
     top_k: sampling.TopKOption = None,
     top_p: sampling.TopPOption = None,
     min_p: sampling.MinPOption = None,
@@ -63,15 +63,16 @@ def run(
     settings: loading.SetOption = None,
     threads: loading.ThreadsOption = None,
 ) -> None:
-    """Talk with a model, in the words that its own chat template puts around yours."""
+    """Talk with a model, in the words that its own chat template puts around yours.
+
+    What the model's generation_config.json says of sampling holds, except where an option says otherwise.
+    """
     loaded = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     talk = Conversation(loaded, template=None if template is None else _text(template))
     talk.require_template()
     libraries()  # what is missing is said before somebody has typed
-    say = partial(
-        talk.say,
-        limit=max_tokens,
-        stop=stop or (),
+    chosen = sampling.chosen(
+        loaded,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -83,7 +84,8 @@ def run(
         cache=cache,
         lookup=lookup,
     )
-    session = Session(talk, say, as_json=json)
+    say = partial(talk.say, limit=max_tokens, stop=stop or (), **chosen)
+    session = Session(talk, say, as_json=json, sampling=sampling.described(chosen))
     session.system(system or "")
     if sys.stdin is not None and sys.stdin.isatty():
         session.converse(Keyboard(prompting=not json))

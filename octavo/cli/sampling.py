@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from octavo.errors import OctavoError
+from octavo.sample import RECOMMENDED, recommended
+
+if TYPE_CHECKING:
+    from octavo.decoding import SamplingOptions
+    from octavo.model import Model
 
 PANEL = "Sampling"
 
 TemperatureOption = Annotated[
     float, typer.Option(help="Divides the logits; 0 takes the likeliest token.", rich_help_panel=PANEL)
+]
+OwnTemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Divides the logits; 0 takes the likeliest token. \\[default: the model's own, else 1]",
+        metavar="FLOAT",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
 ]
 TopKOption = Annotated[
     int | None,
@@ -68,6 +82,24 @@ LookupOption = Annotated[
         rich_help_panel=READING,
     ),
 ]
+
+
+def chosen(model: Model, **said: Any) -> SamplingOptions:
+    """What options say, and where they say nothing (None) the model's own files."""
+    options = {name: value for name, value in said.items() if value is not None}
+    return cast("SamplingOptions", {**recommended(model.generation_config), **options})
+
+
+def described(options: SamplingOptions) -> str:
+    """The options that shape the distribution, for a person.
+
+    Examples
+    --------
+    >>> described({"top_p": 0.9, "seed": 1})
+    'temperature 1, top_p 0.9'
+    """
+    shown = {"temperature": 1.0, **options}
+    return ", ".join(f"{name} {shown[name]:g}" for name in RECOMMENDED if name in shown)
 
 
 def biases(items: list[str] | None) -> dict[int, float] | None:

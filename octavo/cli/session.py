@@ -32,12 +32,15 @@ a turn of several lines. Ctrl-C stops an answer. A space before / says the line.
 class Session:
     """A conversation, and how it is shown."""
 
-    def __init__(self, talk: Conversation, say: Callable[[str], Iterator[Piece]], *, as_json: bool) -> None:
-        self.talk, self.say, self.as_json = talk, say, as_json
+    def __init__(
+        self, talk: Conversation, say: Callable[[str], Iterator[Piece]], *, as_json: bool, sampling: str
+    ) -> None:
+        self.talk, self.say, self.as_json, self.sampling = talk, say, as_json, sampling
 
     def converse(self, keyboard: Keyboard) -> None:
         """Turn after turn at a terminal, until Ctrl-D, /quit, or Ctrl-C twice."""
         self._note("/help lists what there is besides talking; Ctrl-D leaves")
+        self._note(f"sampling: {self.sampling}")
         leaving = False
         while True:
             try:
@@ -89,7 +92,7 @@ class Session:
         if name == "quit":
             return False
         if name == "help":
-            typer.echo(HELP, err=self.as_json)
+            typer.echo(f"{HELP}\n\nSampling: {self.sampling}.", err=self.as_json)
         elif name == "reset":
             self.talk.messages[:] = [m for m in self.talk.messages[:1] if m["role"] == "system"]
             self._note("begun anew")

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from octavo import models
-from octavo.checks import printable
+from octavo.checks import is_whole, printable
 from octavo.errors import OctavoError
 from octavo.formats import gguf_rope
 from octavo.formats.gguf_names import FAMILIES, Family
@@ -31,8 +31,9 @@ def family_of(metadata: Mapping[str, Any]) -> tuple[str, Family]:
     if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise OctavoError(f"the architecture {_shown(name)} is not supported; octavo reads {known}")
-    if metadata.get("split.count", 1) != 1:
-        parts = _shown(metadata["split.count"])
+    split = metadata.get("split.count", 1)
+    if not is_whole(split) or split != 1:
+        parts = _shown(split)
         raise OctavoError(
             f"this is one of {parts} files of a model; merge them with llama-gguf-split --merge"
         )
@@ -94,8 +95,9 @@ def _scale_of_queries(told: Mapping[str, Any]) -> Any:
 def _require_one_width(name: str, width: int, metadata: Mapping[str, Any]) -> None:
     """Refuse heads of which values have another width than keys, or only some columns turn."""
     for key in (f"{name}.rope.dimension_count", f"{name}.attention.value_length"):
-        if metadata.get(key, width) != width:
-            found = _shown(metadata[key])
+        told = metadata.get(key, width)
+        if not is_whole(told) or told != width:
+            found = _shown(told)
             raise OctavoError(f"{key} {found} is not supported, only the width of a head, {width}")
 
 

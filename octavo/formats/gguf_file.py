@@ -8,6 +8,7 @@ files, arrays of arrays, models that are split into several files.
 
 from __future__ import annotations
 
+import codecs
 import math
 import reprlib
 import struct
@@ -141,14 +142,15 @@ class _Reader:
 
     def texts(self, count: int) -> list[str]:
         """As many texts; a vocabulary has a hundred thousand, so this is `text` without its calls."""
-        data, place, found = self.bytes, self.place, []
+        data, place, last, found = self.bytes, self.place, len(self.bytes) - 8, []
+        size, decode = struct.Struct("<Q").unpack_from, codecs.utf_8_decode
         for _ in range(count):
             start = place + 8
-            place = start + int.from_bytes(data[place:start], "little")
-            found.append(str(data[start:place], "utf-8", "surrogateescape"))
+            place = start + size(data, place)[0] if place <= last else start
             if place > len(data):
                 break
-        self.place = start = place
+            found.append(decode(data[start:place], "surrogateescape")[0])
+        self.place = place
         self.take(0)
         return found
 

@@ -6,11 +6,13 @@ are found again by trying: all published models of the kind have the same two bo
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from octavo.checks import printable
 from octavo.errors import OctavoError
 from octavo.models import rotary
 from octavo.nn import Array
@@ -26,12 +28,16 @@ def scaling(
 ) -> dict[str, Any] | None:
     """The `rope_scaling` of a config, from the metadata of architecture `name` and the tensor."""
     kind = metadata.get(f"{name}.{KIND}", "none")
+    if not isinstance(kind, str):
+        raise OctavoError(f"{name}.{KIND} is text, not {printable(reprlib.repr(kind))}")
     if factors is not None and kind == "none":
         return _llama3(factors, metadata.get(f"{name}.{LENGTH}", TRAINED), width, base)
     if kind == "none":
         return None
     if factors is not None or kind != "linear":
-        raise OctavoError(f"rotary positions scaled by {kind!r} are not supported; there are none and linear")
+        raise OctavoError(
+            f"rotary positions scaled by {printable(kind)!r} are not supported; there are none and linear"
+        )
     return {"rope_type": kind, "factor": metadata.get(f"{name}.{FACTOR}")}
 
 

@@ -5,7 +5,9 @@ What the parts around them mean is the business of `tokenizer_json` and `sentenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import chain
+from operator import eq, itemgetter
 from typing import Any, TypeVar
 
 from octavo.errors import OctavoError
@@ -91,43 +93,49 @@ def end_of_text(document: dict[str, Any]) -> int | None:
 
 def read_vocab(vocab: object) -> dict[str, int]:
     """A table of distinct ids by token, in order of id."""
-    if not isinstance(vocab, dict) or any(type(id) is not int for id in vocab.values()):
+    if not isinstance(vocab, dict) or not {*map(type, vocab.values())} <= {int}:
         raise OctavoError("the model's vocab must map tokens to integer ids")
     if len(set(vocab.values())) != len(vocab):
         raise OctavoError("the model's vocab gives the same id to two tokens")
-    return dict(sorted(vocab.items(), key=lambda item: item[1]))
+    return dict(vocab if _in_order(vocab.values()) else sorted(vocab.items(), key=itemgetter(1)))
 
 
 def read_merges(merges: object, vocab: Mapping[str, int]) -> list[list[str]]:
     """Pairs of tokens that join to a third; Hugging Face's library panics on joins longer than any token."""
-    read = []
-    for merge in listed(merges, "merges"):
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise OctavoError(f"each merge must be two tokens, found {shown(merge)}")
-        left, right = pair
-        if not (left and right and left in vocab and right in vocab and left + right in vocab):
-            odd = next(token for token in (left, right, left + right) if not token or token not in vocab)
-            raise OctavoError(f"a merge makes or takes {shown(odd)}, a token that the vocab lacks")
-        read.append([left, right])
-    return read
+    given = listed(merges, "merges")
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in given]
+    if not all(map(_is_pair, pairs)):
+        odd = next(merge for merge, pair in zip(given, pairs, strict=True) if not _is_pair(pair))
+        raise OctavoError(f"each merge must be two tokens, found {shown(odd)}")
+    tokens = {*chain.from_iterable(pairs), *map("".join, pairs)}
+    if lacking := (tokens - vocab.keys()) | (tokens & {""}):
+        odd = next(token for pair in pairs for token in (*pair, "".join(pair)) if token in lacking)
+        raise OctavoError(f"a merge makes or takes {shown(odd)}, a token that the vocab lacks")
+    return pairs
 
 
-def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """Each token in order of id as it is written, and whether it is an added one."""
+def _is_pair(merge: Any) -> bool:
+    return type(merge) is list and len(merge) == 2 and type(merge[0]) is type(merge[1]) is str
+
+
+def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[str]:
+    """Each token in order of id as it is written."""
     by_id = {id: token for token, id in vocab.items()}
-    contents = {token["id"]: token["content"] for token in added}
+    contents, ids = {token["id"]: token["content"] for token in added}, dict[str, int]()
     for id, content in contents.items():
+        if (known := vocab.get(content, ids.setdefault(content, id))) != id:
+            raise OctavoError(f"added token {shown(content)} has id {id} but is read as {known}")
         if by_id.setdefault(id, content) != content:
             raise OctavoError(f"two tokens have id {id}: {shown(by_id[id])} and {shown(content)}")
-    tokens = dense(by_id, len(vocab.keys() | set(contents.values())))
-    return [(token, id in contents) for id, token in enumerate(tokens)]
+    return dense(by_id, len(vocab.keys() | set(contents.values())))
 
 
 def dense(by_id: Mapping[int, T], size: int, start: int = 0) -> list[T]:
     """The values in order of id, once the ids are known to be `start` and on, each once."""
-    if any(type(id) is not int for id in by_id):
+    if not {*map(type, by_id)} <= {int}:
         raise OctavoError("token ids must be integers")
+    if start == 0 and len(by_id) == size and _in_order(by_id):
+        return [*by_id.values()]
     missing = next((id for id in range(start, start + size) if id not in by_id), None)
     if missing is not None:
         last = start + size - 1
@@ -135,6 +143,11 @@ def dense(by_id: Mapping[int, T], size: int, start: int = 0) -> list[T]:
             f"the ids of {size} tokens must be {start} to {last}, each once; none has id {missing}"
         )
     return [by_id[id] for id in range(start, start + size)]
+
+
+def _in_order(ids: Collection[int]) -> bool:
+    """Whether ids are 0, 1, 2 and so on, as they are in nearly every file."""
+    return all(map(eq, ids, range(len(ids))))
 
 
 def listed(value: object, name: str) -> list[Any]:

@@ -67,7 +67,8 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
     >>> gguf.from_metadata(gguf.to_metadata(char("to be")))
     Char(vocab_size=5, alphabet=' beot')
     """
-    match metadata.get(PREFIX + "model"):
+    model = metadata.get(PREFIX + "model")
+    match model if isinstance(model, str) else None:  # an array is equal to nothing, nor unequal
         case "gpt2":
             return _byte_level(metadata)
         case "llama":
@@ -77,8 +78,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
         case "rwkv":
             return _characters(vocabulary.strings(metadata, "tokens") or [])
     raise OctavoError(
-        f"{PREFIX}model is {shown(metadata.get(PREFIX + 'model'))}; supported are gpt2, llama, t5, and rwkv "
-        "for characters"
+        f"{PREFIX}model is {shown(model)}; supported are gpt2, llama, t5, and rwkv for characters"
     )
 
 
@@ -96,7 +96,7 @@ def _byte_level(metadata: Mapping[str, Any]) -> published.ByteLevelBPE:
         post_processor=read.post_processor(),
         ignore_merges=splits.whole,
     )
-    return published.from_document(document)
+    return published.from_document(document, at_once=False)
 
 
 def _sentencepiece(metadata: Mapping[str, Any]) -> sentencepiece.SentencePiece:

@@ -73,7 +73,7 @@ def id_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def token_lengths(tokenizer: Tokenizer) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """How many bytes of text each token stands for -> [V]; none for the one that ends a document.
+    """How many bytes of text each token stands for -> [V]; none for those that begin or end a document.
 
     Examples
     --------
@@ -83,9 +83,15 @@ def token_lengths(tokenizer: Tokenizer) -> np.ndarray[tuple[int], np.dtype[np.in
     array([2, 4, 1])
     """
     lengths = np.array([len(tokenizer.token_bytes(id)) for id in range(len(tokenizer))], np.int64)
+    lengths[list(tokenizer.begins_with)] = 0
     if tokenizer.end_of_text is not None:
         lengths[tokenizer.end_of_text] = 0
     return lengths
+
+
+def begins_only(tokenizer: Tokenizer) -> list[int]:
+    """The ids that stand before a document and do not end one: what is read and never predicted."""
+    return [id for id in tokenizer.begins_with if id != tokenizer.end_of_text]
 
 
 def checked(ids: Sequence[int], vocab_size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

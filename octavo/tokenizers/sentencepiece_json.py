@@ -49,7 +49,7 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
     added = fields.read_all_added(document)
     decoder = _read_steps(document, "decoder", "decoders", _read_decoder)
     model, vocab = _read_model(document.get("model"), spells_bytes=BYTE_FALLBACK in decoder)
-    tokens = [token for token, _ in fields.written(vocab, added)]
+    tokens = fields.written(vocab, added)
     canonical_form = fields.assembled(
         model,
         added,

@@ -7,8 +7,11 @@ is left out; what is put around it (`post_processor`) is kept for whoever reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 from octavo.errors import OctavoError
 from octavo.tokenizers import fields, post_processor
@@ -25,6 +28,7 @@ _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _LETTERS = {chr(byte): byte for byte in _PRINTABLE} | {
     chr(0x100 + i): byte for i, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
 }
+_BYTES = np.array([_LETTERS.get(chr(code), -1) for code in range(0x180)])  # the last is none, like all above
 SPELLING = {byte: letter for letter, byte in _LETTERS.items()}
 
 
@@ -56,11 +60,15 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
         added,
         normalizer=_read_normalizer(document.get("normalizer")),
         pre_tokenizer=_read_pre_tokenizer(document.get("pre_tokenizer")),
-        post_processor=post_processor.read(document, [token for token, _ in tokens]),
+        post_processor=post_processor.read(document, tokens),
         ignore_merges=model.get("ignore_merges") is True,
         unk_token=_read_unknown(model, vocab),
     )
-    return tuple(token.encode() if added else unspelled(token) for token, added in tokens), canonical_form
+    as_written = {token["id"]: token["content"] for token in added}
+    spelled_out = unspelled(["" if id in as_written else token for id, token in enumerate(tokens)])
+    for id, content in as_written.items():
+        spelled_out[id] = content.encode()
+    return tuple(spelled_out), canonical_form
 
 
 def parts(pre_tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
@@ -108,12 +116,15 @@ def spelled(token: bytes) -> str:
     return "".join(map(SPELLING.__getitem__, token))
 
 
-def unspelled(token: str) -> bytes:
-    """The bytes that letters spell."""
-    try:
-        return bytes(map(_LETTERS.__getitem__, token))
-    except KeyError:
-        raise OctavoError(f"token {shown(token)} is not spelled in the letters of byte-level BPE") from None
+def unspelled(tokens: Sequence[str]) -> list[bytes]:
+    """The bytes that each token spells in letters, of which each is a byte."""
+    text = "".join(tokens).encode("utf-32-le", "surrogatepass")
+    found = _BYTES[np.minimum(np.frombuffer(text, "<u4"), len(_BYTES) - 1)]
+    if (found < 0).any():
+        odd = next(token for token in tokens if not _LETTERS.keys() >= {*token})
+        raise OctavoError(f"token {shown(odd)} is not spelled in the letters of byte-level BPE")
+    joined, ends = found.astype(np.uint8).tobytes(), [*accumulate(map(len, tokens))]
+    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _read_model(document: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,10 @@ class Vocabulary:
 
     def of(self, *types: Type) -> dict[str, int]:
         """The ids of the tokens of these types."""
-        return {token: id for id, token in enumerate(self.tokens) if self.types[id] in types}
+        wanted = {*map(int, types)}
+        return {
+            t: id for id, (t, type) in enumerate(zip(self.tokens, self.types, strict=True)) if type in wanted
+        }
 
     def added(self) -> list[dict[str, Any]]:
         """The tokens that are found in a text as they stand, or would be if they were asked for."""
@@ -112,7 +115,7 @@ def joins(token: str, known: Container[str]) -> Iterator[tuple[str, str]]:
 def strings(metadata: Mapping[str, Any], name: str) -> list[str] | None:
     """A list of texts, or None where there is none."""
     values = _list(metadata, name)
-    if values is not None and not all(isinstance(value, str) for value in values):
+    if values is not None and not {*map(type, values)} <= {str}:
         raise OctavoError(f"{PREFIX}{name} must be a list of texts")
     return values
 
@@ -137,7 +140,7 @@ def _numbers(metadata: Mapping[str, Any], name: str, size: int) -> list[Any]:
     values = _list(metadata, name)
     if values is None:
         return []
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+    if not {*map(type, values)} <= {int, float}:
         raise OctavoError(f"{PREFIX}{name} must be a list of numbers")
     if len(values) != size:
         raise OctavoError(f"{PREFIX}{name} has {len(values)} values for {size} tokens")

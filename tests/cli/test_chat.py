@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,39 @@ def test_another_template_and_a_text_that_ends_an_answer(run: Any, talker: octav
     assert found == "".join(asked)
     cut = json.loads(run(*TALK, "--json", "--template", "my.jinja", "--stop", found[2], stdin="hi").stdout)
     assert cut["text"] == found[: found.index(found[2])]
+
+
+def test_the_sampling_of_the_models_own_files_holds_where_no_option_speaks(run: Any) -> None:
+    told = {"do_sample": True, "temperature": 0.5, "top_k": 3, "repetition_penalty": 1.2}
+    octavo.save(replace(made(context=4096, template=LONG), generation_config=told), "told")
+    model = octavo.load("told")
+
+    def answer(*options: str) -> str:
+        return str(run("chat", "-m", "told", "-n", "8", "--seed", "0", *options, stdin="hi").stdout)
+
+    def verb(**options: Any) -> str:
+        return "".join(octavo.chat(model, [user("hi")], limit=8, seed=0, **options)) + "\n"
+
+    options = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.2}
+    assert answer() == verb(**options) != verb()  # the verb samples as it is told, no more
+    assert answer("--temperature", "2", "--top-k", "9") == verb(**options | {"temperature": 2.0, "top_k": 9})
+    shown = run("chat", "-m", "told", "--top-p", "0.9", stdin="/help").stdout
+    assert "Sampling: temperature 0.5, top_k 3, top_p 0.9, repetition_penalty 1.2." in shown
+
+
+def test_a_model_that_says_not_to_sample_is_greedy(run: Any) -> None:
+    told = {"do_sample": False, "temperature": 0.7}
+    octavo.save(replace(made(context=4096, template=LONG), generation_config=told), "greedy")
+    greedy = "".join(octavo.chat(octavo.load("greedy"), [user("hi")], limit=8, temperature=0)) + "\n"
+    assert run("chat", "-m", "greedy", "-n", "8", stdin="hi").stdout == greedy
+
+
+def test_a_generation_config_that_nobody_can_sample_by_is_refused(run: Any, refused: Any) -> None:
+    for name, value in {"temperature": "hot", "top_k": -1, "top_p": 2, "do_sample": "yes"}.items():
+        octavo.save(replace(made(template=LONG), generation_config={name: value}), f"bad-{name}")
+        message = refused("chat", "-m", f"bad-{name}", stdin="hi")
+        assert "generation_config.json" in message
+        assert name in message
 
 
 def test_a_full_context_is_told(run: Any) -> None:
@@ -206,7 +240,9 @@ def asks(text: str) -> bool:
 
 def test_control_c_stops_an_answer_and_keeps_the_session(terminal: Callable[..., Terminal]) -> None:
     screen = terminal("chat", "-m", "talker", "--seed", "0")
-    assert "/help" in screen.until(asks)
+    begun = screen.until(asks)
+    assert "/help" in begun
+    assert "sampling: temperature 1\r\n" in begun
     screen.type("tell me\n")
     screen.until(lambda text: len(text.partition("tell me\r\n")[2]) > 40)
     screen.interrupt()

@@ -8,12 +8,15 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import octavo
 from octavo.cli import progress, train
 from octavo.recipe import DEFAULTS, Recipe, Report
+
+from .conftest import TEXT, make
 
 SUMMARY = {
     "val_loss": 1.0,
@@ -138,6 +141,18 @@ def test_curves_for_tensorboard(run: Any, narrow: Any) -> None:
     for name in (b"loss/train", b"loss/validation", b"bits_per_byte/validation", b"learning_rate"):
         assert content.count(name) >= 18
     assert octavo.load("new").count()
+
+
+def test_training_goes_on_from_a_gguf_file(run: Any) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "context": 16}
+    octavo.save(make("llama", octavo.tokenizers.char(TEXT), **sizes), "small.gguf", dtype="Q4_1")
+    run("train", "shelf/text.txt", "-o", "new", "--from", "small.gguf", "--steps", "2", "--context", "8")
+    made, begun = octavo.load("new"), octavo.load("small.gguf")
+    assert made.model_type == "llama"
+    for name, array in begun.params.items():
+        np.testing.assert_allclose(made.params[name], np.asarray(array), atol=0.1)
+        assert (made.params[name] != np.asarray(array)).any()
 
 
 def test_defaults_are_those_of_the_recipe() -> None:

@@ -4,6 +4,7 @@ import io
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo import OctavoError
+from octavo import OctavoError, tokenizers
 from octavo import models as architectures
 from octavo.formats import gguf_file, gguf_rope, gguf_write
 from octavo.formats.gguf_names import BY_TYPE
@@ -61,6 +62,19 @@ def test_a_model_of_another_writer_computes_what_transformers_does(name: str) ->
     assert set(model.params) == set(folder.params)
     for key, array in folder.params.items():
         np.testing.assert_allclose(model.params[key], array, atol=1e-6 if name == "gemma3" else 0)
+
+
+@pytest.mark.parametrize("case", golden("converted"))
+def test_a_folder_made_of_a_file_is_what_transformers_reads(case: str, tmp_path: Path) -> None:
+    name, dtype = case.split(".")
+    model = octavo.load(GOLDEN / "gguf" / f"{name}.gguf", **UNTOLD.get(name, {}))
+    if dtype == "F16":
+        octavo.save(model, tmp_path / "half.gguf", dtype="F16")
+        model = octavo.load(tmp_path / "half.gguf")
+    octavo.save(model, tmp_path / "folder")
+    found = octavo.load(tmp_path / "folder").forward(golden(f"huggingface/{name}/expected")["ids"])[0]
+    expected = golden("converted")[case].reshape(found.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- round trips
@@ -366,6 +380,22 @@ def altered(name: str, change: Callable[[dict[str, Any], dict[str, Any]], Any], 
 )
 def test_models_that_do_not_fit_together_are_refused(change: Any, named: str, tmp_path: Path) -> None:
     assert named in refusal(altered("llama", change, tmp_path / "x.gguf"))
+
+
+@pytest.mark.parametrize(
+    "odd", [np.arange(2), np.ones(2, np.float32), ["a", "b"], [], "", -1, 2**63 - 1, 0.5]
+)
+def test_a_value_of_metadata_that_is_another_kind_of_thing(odd: Any, tmp_path: Path) -> None:
+    made = build(
+        "llama3", tokenizer=tokenizers.train_bpe("the theatre", 260), vocab_size=260, **PLAINER["llama3"]
+    )
+    octavo.save(replace(made, chat_template="{{ messages }}"), tmp_path / "model.gguf")
+    metadata, tensors = gguf_file.read(tmp_path / "model.gguf")
+    metadata |= {"llama.rope.scaling.type": "none", "split.count": 1}
+    for key in metadata:
+        with open(tmp_path / "odd.gguf", "wb") as file:
+            gguf_file.write(file, metadata | {key: odd}, tensors)
+        opens_or_refuses((tmp_path / "odd.gguf").read_bytes(), tmp_path / "odd.gguf")
 
 
 def test_what_is_switched_off_does_not_matter(tmp_path: Path) -> None:

@@ -397,7 +397,8 @@ def test_merges_that_no_split_keeps_inside_words(
         ),
         ({"added_tokens": [added(7, "new")]}, "two tokens have id 7"),
         ({"added_tokens": [added(400, "new")]}, "none has id 300"),
-        ({"added_tokens": [added(300, "the")]}, "none has id|is read as"),
+        ({"added_tokens": [added(300, "the")]}, "has id 300 but is read as"),
+        ({"added_tokens": [added(300, "new"), added(301, "new")]}, "has id 301 but is read as 300"),
         ({"added_tokens": 3}, "added_tokens must be a list"),
     ],
 )

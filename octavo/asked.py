@@ -90,16 +90,15 @@ class Asked:
         config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
         model = Model(model_type, config, params, reader)
-        if "dropout" not in self.recipe:
-            recipe = replace(recipe, dropout=self._dropout(model, recipe, len(ids)))
-        return model, recipe, ids
+        return model, self._with_dropout(model, recipe, len(ids), auto), ids
 
-    def _dropout(self, model: Model, recipe: Recipe, tokens: int) -> float:
-        """What fits a text of so many tokens, where that is measured, and what the recipe says elsewhere."""
+    def _with_dropout(self, model: Model, recipe: Recipe, tokens: int, auto: bool = False) -> Recipe:
+        """The recipe with the dropout that fits a text of so many tokens, unless one is said."""
+        if "dropout" in self.recipe:
+            return recipe
         if model.model_type in ("gru", "lstm"):
-            return automatic.recurrent_dropout(recipe, tokens, model.count())
-        auto = self.model_type in (None, "auto")
-        return automatic.transformer_dropout(recipe, tokens) if auto else recipe.dropout
+            return replace(recipe, dropout=automatic.recurrent_dropout(recipe, tokens, model.count()))
+        return replace(recipe, dropout=automatic.transformer_dropout(recipe, tokens)) if auto else recipe
 
     def _continue(self, text: Text) -> Begun:
         """The model that is to be trained on, its recipe, and the text as ids."""
@@ -116,7 +115,8 @@ class Asked:
         recipe = Recipe(**(defaults | self.recipe))
         if model.context is not None and recipe.context > model.context:
             raise OctavoError(f"the model has a context of {model.context}, and {recipe.context} is more")
-        return model, recipe, text.encode(model.text_tokenizer())
+        ids = text.encode(model.text_tokenizer())
+        return model, self._with_dropout(model, recipe, len(ids)), ids
 
     def go_on(self, text: Text, kept: Checkpoint) -> Begun:
         """The model and recipe of a checkpoint and the text as ids, if it agrees with all that is said."""

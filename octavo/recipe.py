@@ -114,7 +114,7 @@ LLAMA_LINE = [name for name, module in ARCHITECTURES.items() if hasattr(module.C
 """Model types whose configs have the fields of Llama's."""
 
 RESIDUAL = {"optimizer": "muon", "lr": 5e-3, "batch": 8}
-GATED = {"lr": 1e-2, "table_lr": 8.0, "dropout": 0.3}
+GATED = {"lr": 1e-2, "table_lr": 8.0}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
     "gru": GATED,

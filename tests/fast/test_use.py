@@ -22,7 +22,7 @@ from ..conftest import ALPHABET, CONFIGS
 def small() -> Model:
     """A Llama whose matrices are in blocks."""
     config = CONFIGS["llama"][1] | {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
-    made = models.architecture("llama").Config(**config | {"max_position_embeddings": 64, "bos_token_id": 0})
+    made = models.architecture("llama").Config(**config | {"max_position_embeddings": 512, "bos_token_id": 0})
     rng = np.random.default_rng(4)
     params = {
         name: rng.normal(size=shape, scale=0.3).astype(np.float32) + (len(shape) == 1)
@@ -44,7 +44,7 @@ def test_a_text_is_that_of_the_widened_model(small: Model) -> None:
 
 
 def test_a_score_is_that_of_the_widened_model(small: Model) -> None:
-    text = "".join(np.random.default_rng(0).choice(list(ALPHABET), 300))
+    text = "".join(np.random.default_rng(0).choice(list(ALPHABET), 1100))
     plain = small.with_params(widened(small.params))
     for protocol in ("strided", "rolling", "chunked"):
         options: Any = {"protocol": protocol}

@@ -393,16 +393,16 @@ def weigh(x: Any, scale: Any, part: Any) -> None:
 
 @compiled
 def attend(
-    columns: int, half: int, heads: int, q: int, k: int, v: int, stride: int, seen: int, width: int,
-    scale: Any, scratch: int, parts: int, apart: int,
-) -> None:  # fmt: skip
-    """Some heads of a group, one to three, to a chunk of its slots -> a part for each of them."""
+    columns: int, half: int, heads: int, q: int, k: int, v: int, seen: int, to: int, other: Any
+) -> None:
+    """Some heads of a group, one to three, to `seen` slots -> a part for each of them."""
     columns, half, heads = literally(columns), literally(half), literally(heads)
+    stride, width, scale, scratch, apart = other
     scores(columns, half, heads, q, k, stride, seen, width, scratch, 4 * CHUNK)
     for head in range(heads):
-        x, part = singles(scratch + 4 * CHUNK * head), singles(parts + apart * head)
+        x, part = singles(scratch + 4 * CHUNK * head), singles(to + apart * head)
         weigh(carray(x, (seen,)), scale, carray(part, (2,)))
-    mixture(columns, half, heads, scratch, 4 * CHUNK, v, stride, seen, width, parts + 8, apart)
+    mixture(columns, half, heads, scratch, 4 * CHUNK, v, stride, seen, width, to + 8, apart)
 
 
 @compiled
@@ -441,11 +441,8 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     rows, chunks = longs(frame)[ROWS] - first_row(frame, args), longs(frame)[CHUNKS]
     while True:
         taken = piece(args)
-        r, group, start = (
-            first_row(frame, args) + taken % rows,
-            taken // rows % groups,
-            taken // rows // groups,
-        )
+        r, start = first_row(frame, args) + taken % rows, taken // rows // groups
+        group = taken // rows % groups
         if start >= (chunks if shared else 1):
             return
         end = longs(longs(frame)[POSITIONS])[r] + 1
@@ -459,69 +456,26 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
         head = group * each
         q, y = buffer(frame, args, 0, r) + 4 * head * width, buffer(frame, args, 3, r) + 4 * head * width
         alone = not shared or many == 1
-        parts = scratch + 4 * CHUNK * TOGETHER
-        if not alone:
-            parts = shared + of_part * chunks * (r * heads + head)
-        for c in range(start, many if not shared else start + 1):
+        parts = scratch + 4 * CHUNK * TOGETHER if alone else shared + of_part * chunks * (r * heads + head)
+        other = stride, width, scale, scratch, of_part * many
+        for c in range(start, start + 1 if shared else many):
             seen, at = min(end - first - c * CHUNK, CHUNK), c * CHUNK * stride
             for h in range(0, each, TOGETHER):
                 x, to = q + 4 * h * width, parts + of_part * (h * many + c)
                 if each - h >= 3:
-                    attend(
-                        columns,
-                        half,
-                        3,
-                        x,
-                        k + at,
-                        v + at,
-                        stride,
-                        seen,
-                        width,
-                        scale,
-                        scratch,
-                        to,
-                        of_part * many,
-                    )
+                    attend(columns, half, 3, x, k + at, v + at, seen, to, other)
                 elif each - h == 2:
-                    attend(
-                        columns,
-                        half,
-                        2,
-                        x,
-                        k + at,
-                        v + at,
-                        stride,
-                        seen,
-                        width,
-                        scale,
-                        scratch,
-                        to,
-                        of_part * many,
-                    )
+                    attend(columns, half, 2, x, k + at, v + at, seen, to, other)
                 else:
-                    attend(
-                        columns,
-                        half,
-                        1,
-                        x,
-                        k + at,
-                        v + at,
-                        stride,
-                        seen,
-                        width,
-                        scale,
-                        scratch,
-                        to,
-                        of_part * many,
-                    )
+                    attend(columns, half, 1, x, k + at, v + at, seen, to, other)
         if not alone:
             done = longs(frame)[DONE] + 8 * (r * groups + group)
             if count(done) < many - 1:
                 continue
             longs(done)[0] = 0
         for h in range(each):
-            to = carray(singles(y + 4 * h * width), (width,))
-            join(parts + of_part * h * many, many, width, scale, to)
+            joined = carray(singles(y + 4 * h * width), (width,))
+            join(parts + of_part * h * many, many, width, scale, joined)
 
 
 def append_by_size(half: int) -> Instruction:

@@ -32,6 +32,7 @@ cgutils: Any = untyped
 WIDE = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # lanes of a register
 HALF = 16  # lanes that `products` takes at once
 ROWS = 6  # rows of x that `products` takes at once: twelve sums in sixteen registers
+SLOTS_AHEAD = 8  # slots of a cache by which attention asks for keys and values before it reads them
 AHEAD = 4096  # bytes by which a product asks for its weights before it reads them: a page of memory
 BYTE, SHORT, INT, LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 SINGLE, HALVES = ir.FloatType(), ir.HalfType()
@@ -314,10 +315,20 @@ def write_products(
 
 @emitted_for_literals
 def scores(
-    context: Any, columns: Any, half: Any, q: Any, keys: Any, stride: Any, count: Any, width: Any, to: Any
+    context: Any,
+    columns: Any,
+    half: Any,
+    heads: Any,
+    q: Any,
+    keys: Any,
+    stride: Any,
+    count: Any,
+    width: Any,
+    to: Any,
+    to_stride: Any,
 ) -> Any:
-    """``q . k`` of `count` keys, `stride` bytes apart; some columns at once, in halves or not."""
-    return sized(write_scores)(context, columns, half, q, keys, stride, count, width, to)
+    """``q . k`` of some heads with `count` keys; some columns at once, in halves or not; strides in bytes."""
+    return sized(write_scores)(context, columns, half, heads, q, keys, stride, count, width, to, to_stride)
 
 
 @emitted_for_literals
@@ -325,61 +336,98 @@ def mixture(
     context: Any,
     columns: Any,
     half: Any,
+    heads: Any,
     weights: Any,
+    weights_stride: Any,
     values: Any,
     stride: Any,
     count: Any,
     width: Any,
     y: Any,
+    y_stride: Any,
 ) -> Any:
-    """The sum of `count` values, `stride` bytes apart, each by its weight -> y [width]."""
-    return sized(write_mixture)(context, columns, half, weights, values, stride, count, width, y)
+    """The sum of `count` values for some heads, each by its weight there -> y [heads, width]."""
+    given = (weights, weights_stride, values, stride, count, width, y, y_stride)
+    return sized(write_mixture)(context, columns, half, heads, *given)
 
 
 def sized(build: Callable[..., None]) -> Any:
-    """A function of two numbers known when it is compiled, and of addresses and counts."""
+    """A function of three numbers known when it is compiled, and of addresses and counts."""
 
-    def typed(context: Any, columns: Any, half: Any, *given: Any) -> Any:
-        known = columns.literal_value, bool(half.literal_value)
+    def typed(context: Any, columns: Any, half: Any, heads: Any, *given: Any) -> Any:
+        known = columns.literal_value, bool(half.literal_value), heads.literal_value
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            build(builder, *known, *args[2:])
+            build(builder, *known, *args[3:])
             return context.get_dummy_value()
 
-        return types.void(columns, half, *[types.int64] * len(given)), generate
+        return types.void(columns, half, heads, *[types.int64] * len(given)), generate
 
     return typed
 
 
-def slots_reader(w: Writer, half: bool) -> tuple[int, Callable[[Any, int], Any]]:
-    """How many bytes a number of a cache has, and how a register of them is read."""
-    if half:
-        return 2, lambda at, n: w.b.fpext(w.load(at, n, HALVES), w.vector(SINGLE))
-    return 4, lambda at, n: w.load(at, n, SINGLE)
+class Slots:
+    """Reads the keys or the values of a group, some columns of a slot at once."""
+
+    def __init__(self, w: Writer, columns: int, half: bool, start: Any, stride: Any) -> None:
+        self.w, self.start, self.stride = w, start, stride
+        self.half, self.size = half, 2 if half else 4
+        self.columns = columns
+
+    def at(self, slot: Any, step: Any) -> Any:
+        """Where columns of a slot are; what is some slots further is asked for."""
+        b = self.w.b
+        here = b.add(self.start, b.mul(slot, self.stride))
+        here = b.add(here, self.w.times(step, self.size * self.columns))
+        if self.columns > self.w.lanes:
+            there = b.add(here, self.w.times(self.stride, SLOTS_AHEAD))
+            for line in range(0, self.size * self.columns, 64):
+                self.w.fetch(there, line)
+        return here
+
+    def read(self, at: Any, register: int) -> Any:
+        """One register of them."""
+        offset = self.size * self.w.lanes * register
+        if self.half:
+            return self.w.b.fpext(self.w.load(at, offset, HALVES), self.w.vector(SINGLE))
+        return self.w.load(at, offset, SINGLE)
 
 
 def write_scores(
-    builder: Any, columns: int, half: bool, q: Any, keys: Any, stride: Any, count: Any, width: Any, to: Any
+    builder: Any,
+    columns: int,
+    half: bool,
+    heads: int,
+    q: Any,
+    keys: Any,
+    stride: Any,
+    count: Any,
+    width: Any,
+    to: Any,
+    to_stride: Any,
 ) -> None:
     w = Writer(builder, min(columns, 8))
-    runs = columns // w.lanes
-    size, read = slots_reader(w, half)
+    runs, slots = columns // w.lanes, Slots(w, columns, half, keys, stride)
     steps = builder.udiv(width, ir.Constant(LONG, columns))
-    sums = [cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in range(runs)]
+    sums = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in range(runs)] for _ in range(heads)]
+    qs = [builder.add(q, builder.mul(width, ir.Constant(LONG, 4 * head))) for head in range(heads)]
     with cgutils.for_range(builder, count) as slot:
-        key = builder.add(keys, builder.mul(slot.index, stride))
-        for sum_ in sums:
-            builder.store(w.zero(), sum_)
+        for of_head in sums:
+            for sum_ in of_head:
+                builder.store(w.zero(), sum_)
         with cgutils.for_range(builder, steps) as step:
-            k = builder.add(key, w.times(step.index, size * columns))
-            x = builder.add(q, w.times(step.index, 4 * columns))
-            for i, sum_ in enumerate(sums):
-                found = w.load(x, 4 * w.lanes * i, SINGLE), read(k, size * w.lanes * i)
-                builder.store(w.fma(*found, builder.load(sum_)), sum_)
-        total = builder.load(sums[0])
-        for sum_ in sums[1:]:
-            total = builder.fadd(total, builder.load(sum_))
-        builder.store(across(w, total), w.at(to, w.times(slot.index, 4), SINGLE)).align = 4
+            at, place = slots.at(slot.index, step.index), w.times(step.index, 4 * columns)
+            for i in range(runs):
+                key = slots.read(at, i)
+                for of_head, start in zip(sums, qs, strict=True):
+                    x = w.load(builder.add(start, place), 4 * w.lanes * i, SINGLE)
+                    builder.store(w.fma(x, key, builder.load(of_head[i])), of_head[i])
+        for head, of_head in enumerate(sums):
+            total = builder.load(of_head[0])
+            for sum_ in of_head[1:]:
+                total = builder.fadd(total, builder.load(sum_))
+            row = builder.add(to, w.times(to_stride, head))
+            builder.store(across(w, total), w.at(row, w.times(slot.index, 4), SINGLE)).align = 4
 
 
 def across(w: Writer, x: Any) -> Any:
@@ -396,26 +444,32 @@ def write_mixture(
     builder: Any,
     columns: int,
     half: bool,
+    heads: int,
     weights: Any,
+    weights_stride: Any,
     values: Any,
     stride: Any,
     count: Any,
     width: Any,
     y: Any,
+    y_stride: Any,
 ) -> None:
     w = Writer(builder, min(columns, 8))
-    runs = columns // w.lanes
-    size, read = slots_reader(w, half)
-    sums = [cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in range(runs)]
+    runs, slots = columns // w.lanes, Slots(w, columns, half, values, stride)
+    sums = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in range(runs)] for _ in range(heads)]
+    rows = [builder.add(weights, w.times(weights_stride, head)) for head in range(heads)]
     with cgutils.for_range(builder, builder.udiv(width, ir.Constant(LONG, columns))) as step:
-        part = builder.add(values, w.times(step.index, size * columns))
-        for sum_ in sums:
-            builder.store(w.zero(), sum_)
+        for of_head in sums:
+            for sum_ in of_head:
+                builder.store(w.zero(), sum_)
         with cgutils.for_range(builder, count) as slot:
-            v = builder.add(part, builder.mul(slot.index, stride))
-            weight = w.spread(weights, w.times(slot.index, 4))
-            for i, sum_ in enumerate(sums):
-                builder.store(w.fma(weight, read(v, size * w.lanes * i), builder.load(sum_)), sum_)
-        to = builder.add(y, w.times(step.index, 4 * columns))
-        for i, sum_ in enumerate(sums):
-            w.store(builder.load(sum_), to, 4 * w.lanes * i)
+            at = slots.at(slot.index, step.index)
+            numbers = [w.spread(row, w.times(slot.index, 4)) for row in rows]
+            for i in range(runs):
+                value = slots.read(at, i)
+                for of_head, number in zip(sums, numbers, strict=True):
+                    builder.store(w.fma(number, value, builder.load(of_head[i])), of_head[i])
+        for head, of_head in enumerate(sums):
+            to = builder.add(y, builder.add(w.times(y_stride, head), w.times(step.index, 4 * columns)))
+            for i, sum_ in enumerate(of_head):
+                w.store(builder.load(sum_), to, 4 * w.lanes * i)

@@ -60,6 +60,7 @@ class Program:
         self.packs = dict[int, Packed]() if packs is None else packs
         self.places, self.sizes = shared(record)
         self.deepest = 0  # columns of the widest matrix
+        self.part = self.heads = self.together = 0  # most numbers of a part, heads, and heads of a group
         operations = record.operations
         self.words = np.zeros((len(operations), WORDS), np.int64)
         self.counters = np.zeros((len(operations), SPACED), np.int64)
@@ -72,6 +73,7 @@ class Program:
         self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
         self.frame = np.zeros(made.BUFFERS + len(self.sizes) + self.layers, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
+        self.parts, self.done = np.empty((0, 0), np.float32), np.zeros((0, 0), np.int64)
         self.given = list[Array]()  # logits that were asked for, the latest last
         self.slots: tuple[int, Any] = 0, None
         self.lock = threading.Lock()
@@ -93,6 +95,8 @@ class Program:
             return made.APPEND[self.cache], [*where, len(self.sizes) + c["slots"], c["width"]]
         if name == "attention":
             columns = next(n for n in made.AT_ONCE if c["width"] % n == 0)
+            self.part, self.heads = max(self.part, c["width"] + 2), max(self.heads, c["heads"])
+            self.together = max(self.together, c["heads"] // c["groups"])
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
             number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
             return made.ATTENTION[self.cache, columns], where + number
@@ -150,6 +154,7 @@ class Program:
         flat = np.ascontiguousarray(positions, np.int64)
         with self.lock:
             self.make_room(rows, state.room)
+            self.share(rows, state.room)
             self.show(state)
             for buffer, compute in self.feeds:
                 fed = compute(tokens, positions)
@@ -159,6 +164,7 @@ class Program:
             frame, width = self.frame, given.shape[1]
             frame[made.ROWS], frame[made.TIME], frame[made.FIRST] = rows, time, first
             frame[made.ROOM], frame[made.POSITIONS] = state.room, address(flat)
+            frame[made.CHUNKS] = int(positions.max()) // made.CHUNK + 1
             frame[made.BUFFERS + self.places[self.logits.number]] = address(given) - 4 * width * first
             self.counters[...] = 0
             TEAM.run(frame, self.words)
@@ -175,11 +181,23 @@ class Program:
             ]
             start = made.BUFFERS
             self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
-        need = 4 * max((LANES + self.rows + self.rows // 8 + 1) * self.deepest, room) + 64
+        products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
+        chunks = -(-room // made.CHUNK)
+        need = 4 * max(products, made.TOGETHER * made.CHUNK + chunks * self.together * self.part) + 64
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)
             self.frame[made.THREADS] = self.threads
             self.frame[made.SCRATCH], self.frame[made.SCRATCH_SIZE] = address(self.scratch), need
+
+    def share(self, rows: int, room: int) -> None:
+        """Room for the parts of attention that threads share, unless there are rows enough for all."""
+        chunks = -(-room // made.CHUNK)
+        apart = chunks > 1 and rows < made.PIECES * self.threads
+        need = rows * self.heads, chunks * self.part
+        if apart and (self.done.size < need[0] or self.parts.size < need[0] * need[1]):
+            self.parts, self.done = np.empty(need[0] * need[1], np.float32), np.zeros(need[0], np.int64)
+            self.frame[made.DONE] = address(self.done)
+        self.frame[made.PARTS] = address(self.parts) if apart else 0
 
     def room_for_logits(self, rows: int) -> Array:
         """An array that nobody has: an earlier one, if nobody kept it."""
@@ -237,6 +255,7 @@ def barriers(operations: list[Operation], places: list[int]) -> list[bool]:
         reads: set[Any] = {places[buffer.number] for buffer in op.reads}
         writes: set[Any] = {places[op.write.number]} if op.write else set()
         writes |= {("slots", op.constants["slots"])} if op.name == "append" else set()
+        writes |= {"parts"} if op.name == "attention" else set()
         reads |= {("slots", op.constants[name]) for name in ("keys", "values") if op.name == "attention"}
         waits = bool(reads & written or writes & (read | written))
         if waits:

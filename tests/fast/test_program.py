@@ -132,6 +132,34 @@ def test_a_cache_in_halves_is_that_of_the_equations() -> None:
     np.testing.assert_allclose(state.keys[0], after.keys[0][:, :9], rtol=1e-3, atol=1e-6)
 
 
+LONG = {
+    "one group, columns one by one": ("llama-wide", {}),
+    "windows, heads of 8": ("gemma3", {"sliding_window": 300, "head_dim": 8}),
+    "five heads of 32": ("llama", {"num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 32}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("case", LONG)
+def test_chunks_of_a_long_cache_are_joined_to_the_same_bits(case: str, dtype: str) -> None:
+    name, sizes = LONG[case]
+    model, ids = build(name, **sizes), ids_of(2, 700)
+    made = record(model.architecture.forward, model.params, model.config, model.init_state(1, 1))
+    alone, team = (Program(made, threads, dtype) for threads in (1, 3))
+    tolerance = CLOSE if dtype == "float32" else {"rtol": 2e-2, "atol": 1e-2}
+    whole, state = alone(ids, model.init_state(2, 700, dtype))  # many rows: a piece is all chunks
+    expected, _ = model.architecture.forward(model.params, model.config, ids, model.init_state(2, 700, dtype))
+    np.testing.assert_allclose(whole, expected, **tolerance)
+    for program in (alone, team):  # few rows: a piece is one chunk
+        again, state = [], state._replace(position=np.array([690, 690]))
+        for start, end in ((690, 691), (691, 695), (695, 700)):
+            logits, state = program(ids[:, start:end], state)
+            again.append(logits.copy())
+        np.testing.assert_array_equal(np.concatenate(again, 1), whole[:, 690:])
+    own = nn.Cache(*(tuple(x[1:].copy() for x in slots) for slots in state[:2]), np.array([510]))
+    np.testing.assert_array_equal(team(ids[1:, 510:514], own)[0][0], whole[1, 510:514])
+
+
 def test_quantised_weights_and_a_wide_model() -> None:
     config = {**CONFIGS["llama"][1], "vocab_size": 70, "hidden_size": 64, "intermediate_size": 96}
     config |= {"num_attention_heads": 2, "num_key_value_heads": 1}

@@ -73,7 +73,8 @@ class Program:
         self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
         self.frame = np.zeros(made.BUFFERS + len(self.sizes) + self.layers, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
-        self.parts, self.done = np.empty((0, 0), np.float32), np.zeros((0, 0), np.int64)
+        self.parts: Array = np.empty(0, np.float32)
+        self.done: Array = np.zeros(0, np.int64)
         self.given = list[Array]()  # logits that were asked for, the latest last
         self.slots: tuple[int, Any] = 0, None
         self.lock = threading.Lock()
@@ -193,9 +194,9 @@ class Program:
         """Room for the parts of attention that threads share, unless there are rows enough for all."""
         chunks = -(-room // made.CHUNK)
         apart = chunks > 1 and rows < made.PIECES * self.threads
-        need = rows * self.heads, chunks * self.part
-        if apart and (self.done.size < need[0] or self.parts.size < need[0] * need[1]):
-            self.parts, self.done = np.empty(need[0] * need[1], np.float32), np.zeros(need[0], np.int64)
+        need = rows * self.heads, rows * self.heads * chunks * self.part
+        if apart and (self.done.size < need[0] or self.parts.size < need[1]):
+            self.parts, self.done = np.empty(need[1], np.float32), np.zeros(need[0], np.int64)
             self.frame[made.DONE] = address(self.done)
         self.frame[made.PARTS] = address(self.parts) if apart else 0
 

@@ -135,7 +135,10 @@ def test_a_cache_in_halves_is_that_of_the_equations() -> None:
 LONG = {
     "one group, columns one by one": ("llama-wide", {}),
     "windows, heads of 8": ("gemma3", {"sliding_window": 300, "head_dim": 8}),
-    "five heads of 32": ("llama", {"num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 32}),
+    "five heads of 32": (
+        "llama",
+        {"hidden_size": 40, "num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 32},
+    ),
 }
 
 

@@ -93,6 +93,7 @@ def test_company_cuts_and_threads_change_no_bit(name: str) -> None:
     model, ids = build(name), ids_of(3, 8)
     steps = [Compiled(model), Compiled(model)]
     steps[1].threads = 3
+    steps[1].programs.clear()  # they are made anew, for three
     whole, _ = steps[0](ids, model.init_state(3, 8))
     for step in steps:
         for row in range(3):

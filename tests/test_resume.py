@@ -144,7 +144,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ({"text": lives.TEXT + "!"}, "another text|character"),
         ({"text": lives.TEXT + "to"}, "of a run on another text"),
         ({"steps": 50}, "a run with steps 40, not 50"),
-        ({"lr": 0.5}, "a run with lr 0.005, not 0.5"),
+        ({"lr": 0.5}, "a run with lr 0.01, not 0.5"),
         ({"model_type": "rnn"}, "a run with model gru, not rnn"),
         ({"sizes": {"units": (9,)}}, "a run with size"),
         ({"tokenizer": "bpe:300"}, "a run with tokenizer"),

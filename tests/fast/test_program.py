@@ -140,6 +140,10 @@ LONG = {
         "llama",
         {"hidden_size": 40, "num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 32},
     ),
+    "two groups of three heads": (
+        "llama",
+        {"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8},
+    ),
 }
 
 

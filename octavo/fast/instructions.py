@@ -22,10 +22,10 @@ import numba
 import numpy as np
 
 from octavo.fast import lanes
-from octavo.fast.lanes import mixture, product, products, scores, tile
-from octavo.fast.machine import SIGNATURE, count, longs, power, shorts, singles
+from octavo.fast.lanes import product, products, tile
+from octavo.fast.machine import SIGNATURE, count, longs, singles
 from octavo.fast.packed import KINDS, LANES
-from octavo.kernels import compiled, narrow, sigmoid, tanh
+from octavo.kernels import compiled, sigmoid, tanh
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
 literally: Any = numba.literally  # type: ignore[attr-defined]
@@ -38,8 +38,6 @@ FUNCTION, WAITS, COUNTER, TAIL, OWN = range(5)
 
 FEW = 3  # rows for which a panel is read once each; from there on it is widened once for all
 PIECES = 8  # pieces of a product, for each thread
-CHUNK = 256  # slots of a cache that attention takes as one
-TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers
 SOON = 1.0  # seconds after which one wonders
 FAST = {"reassoc", "contract"}  # sums may be taken in any order, which is fixed once it is compiled
 
@@ -336,170 +334,3 @@ def pair_by_number(which: int) -> Instruction:
 
 EACH = {name: single_by_number(i) for i, name in enumerate(SINGLES)}
 EACH |= {name: pair_by_number(i) for i, name in enumerate(PAIRS)}
-
-
-# ---------------------------------------------------------------- attention
-# own arguments of append: x, slots, width of a row
-# own arguments of attention: q, y, keys, values, heads, groups, K, window or 0, where the scale is
-
-
-@compiled
-def append(frame: int, args: int, half: int) -> None:
-    """Write keys or values to their slots, as `octavo.nn.extend`."""
-    slots, width = longs(frame)[BUFFERS + longs(args)[OWN + 3]], longs(args)[OWN + 4]
-    while True:
-        r = piece(args)
-        if r >= longs(frame)[ROWS]:
-            return
-        slot = r // longs(frame)[TIME] * longs(frame)[ROOM] + longs(longs(frame)[POSITIONS])[r]
-        x = columns(frame, args, 0, r, width)
-        if half:
-            halves = carray(shorts(slots + 2 * slot * width), (width,))
-            for i in range(width):
-                halves[i] = narrow(x[i])
-        else:
-            y = carray(singles(slots + 4 * slot * width), (width,))
-            for i in range(width):
-                y[i] = x[i]
-
-
-@compiled
-def exponential(x: Any) -> Any:
-    """``exp(x)`` in float32, for x up to 0 (Cephes, expf: 2^n times a polynomial)."""
-    x = max(x, np.float32(-87))
-    n = np.int32(x * np.float32(1.44269504) - HALF)
-    x = x - np.float32(n) * np.float32(0.693359375) + np.float32(n) * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * x + np.float32(1.3981999507e-3)
-    p = p * x + np.float32(8.3334519073e-3)
-    p = p * x + np.float32(4.1665795894e-2)
-    p = p * x + np.float32(1.6666665459e-1)
-    p = p * x + np.float32(5.0000001201e-1)
-    return (p * x * x + x + ONE) * power(n)
-
-
-@partial(compiled, fastmath=FAST)
-def weigh(x: Any, scale: Any, part: Any) -> None:
-    """``exp((x - top) scale)`` in place -> the part's numbers: the maximum, and the sum of the weights."""
-    top = x[0]
-    for s in range(x.size):
-        top = max(top, x[s])
-    total = ZERO
-    for s in range(x.size):
-        x[s] = exponential((x[s] - top) * scale)
-        total += x[s]
-    part[0], part[1] = top, total
-
-
-@compiled
-def attend(
-    columns: int, half: int, heads: int, q: int, k: int, v: int, seen: int, to: int, other: Any
-) -> None:
-    """Some heads of a group, one to three, to `seen` slots -> a part for each of them."""
-    columns, half, heads = literally(columns), literally(half), literally(heads)
-    stride, width, scale, scratch, apart = other
-    scores(columns, half, heads, q, k, stride, seen, width, scratch, 4 * CHUNK)
-    for head in range(heads):
-        x, part = singles(scratch + 4 * CHUNK * head), singles(to + apart * head)
-        weigh(carray(x, (seen,)), scale, carray(part, (2,)))
-    mixture(columns, half, heads, scratch, 4 * CHUNK, v, stride, seen, width, to + 8, apart)
-
-
-@compiled
-def join(parts: int, many: int, width: int, scale: Any, y: Any) -> None:
-    """The parts of a head, in the order of the chunks, as one: each counts by its own maximum."""
-    found = carray(singles(parts), (many, 2 + width))
-    top = found[0, 0]
-    for c in range(1, many):
-        top = max(top, found[c, 0])
-    total = ZERO
-    y[:] = ZERO
-    for c in range(many):
-        weight = exponential((found[c, 0] - top) * scale)
-        total += weight * found[c, 1]
-        for i in range(width):
-            y[i] += weight * found[c, 2 + i]
-    for i in range(width):
-        y[i] /= total
-
-
-@compiled
-def attention(frame: int, args: int, thread: int, columns: int, half: int) -> None:
-    """As `octavo.nn.attention`, of each row to the slots that it sees, in chunks counted from the first.
-
-    A piece is one chunk for the heads of a group, who share what is read of it; of many rows it is all
-    chunks. A chunk gives each head a part: its maximum, the sum of the weights, and K weighted sums. Whoever
-    computes the last part of a row's group joins them.
-    """
-    columns, half = literally(columns), literally(half)
-    own = longs(args + 8 * OWN)
-    keys, values, heads, groups, width, window = own[6], own[7], own[8], own[9], own[10], own[11]
-    scale, shared = singles(own[12])[0], longs(frame)[PARTS]
-    each, scratch = heads // groups, longs(frame)[SCRATCH] + thread * longs(frame)[SCRATCH_SIZE]
-    size, of_part = 2 if half else 4, 4 * (2 + width)
-    stride = size * groups * width
-    rows, chunks = longs(frame)[ROWS] - first_row(frame, args), longs(frame)[CHUNKS]
-    while True:
-        taken = piece(args)
-        r, start = first_row(frame, args) + taken % rows, taken // rows // groups
-        group = taken // rows % groups
-        if start >= (chunks if shared else 1):
-            return
-        end = longs(longs(frame)[POSITIONS])[r] + 1
-        first = max(end - window, 0) if window else 0
-        many = (end - first + CHUNK - 1) // CHUNK
-        if start >= many:
-            continue
-        slot = r // longs(frame)[TIME] * longs(frame)[ROOM] + first
-        k = longs(frame)[BUFFERS + keys] + slot * stride + size * group * width
-        v = longs(frame)[BUFFERS + values] + slot * stride + size * group * width
-        head = group * each
-        q, y = buffer(frame, args, 0, r) + 4 * head * width, buffer(frame, args, 3, r) + 4 * head * width
-        alone = not shared or many == 1
-        parts = scratch + 4 * CHUNK * TOGETHER if alone else shared + of_part * chunks * (r * heads + head)
-        other = stride, width, scale, scratch, of_part * many
-        for c in range(start, start + 1 if shared else many):
-            seen, at = min(end - first - c * CHUNK, CHUNK), c * CHUNK * stride
-            for h in range(0, each, TOGETHER):
-                x, to = q + 4 * h * width, parts + of_part * (h * many + c)
-                if each - h >= 3:
-                    attend(columns, half, 3, x, k + at, v + at, seen, to, other)
-                elif each - h == 2:
-                    attend(columns, half, 2, x, k + at, v + at, seen, to, other)
-                else:
-                    attend(columns, half, 1, x, k + at, v + at, seen, to, other)
-        if not alone:
-            done = longs(frame)[DONE] + 8 * (r * groups + group)
-            if count(done) < many - 1:
-                continue
-            longs(done)[0] = 0
-        for h in range(each):
-            joined = carray(singles(y + 4 * h * width), (width,))
-            join(parts + of_part * h * many, many, width, scale, joined)
-
-
-def append_by_size(half: int) -> Instruction:
-    """Writing to a cache of halves, or not."""
-
-    def append_size(frame: int, args: int, thread: int) -> None:
-        append(frame, args, half)
-
-    return Instruction(append_size)
-
-
-def attention_by_size(columns: int, half: int) -> Instruction:
-    """Attention that takes so many columns of a head at once, to a cache of halves, or not."""
-
-    def attention_size(frame: int, args: int, thread: int) -> None:
-        attention(frame, args, thread, columns, half)
-
-    return Instruction(attention_size)
-
-
-APPEND = {"float32": append_by_size(0), "float16": append_by_size(1)}
-AT_ONCE = (32, 8, 1)  # columns of a head
-ATTENTION = {
-    (name, columns): attention_by_size(columns, half)
-    for half, name in enumerate(APPEND)
-    for columns in AT_ONCE
-}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from octavo import nn
+from octavo.fast import attending
 from octavo.fast import instructions as made
 from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, address, pack
 from octavo.fast.recorded import Buffer, Operation, Record, Unrecorded
@@ -54,7 +55,7 @@ class Program:
         self.threads, self.feeds, self.logits = threads, record.feeds, record.logits
         self.dtype = np.dtype(dtype)
         self.cache = self.dtype.name
-        if self.cache not in made.APPEND:
+        if self.cache not in attending.APPEND:
             raise Unrecorded(f"a cache in {self.cache}")
         self.kept = list[Any]()  # what instructions hold addresses of
         self.packs = dict[int, Packed]() if packs is None else packs
@@ -93,14 +94,14 @@ class Program:
             number = [address(packed.panels), panels, blocks, bias]
             return made.MULTIPLY[KINDS.index(packed.kind)], where + number
         if name == "append":
-            return made.APPEND[self.cache], [*where, len(self.sizes) + c["slots"], c["width"]]
+            return attending.APPEND[self.cache], [*where, len(self.sizes) + c["slots"], c["width"]]
         if name == "attention":
-            columns = next(n for n in made.AT_ONCE if c["width"] % n == 0)
+            columns = next(n for n in attending.AT_ONCE if c["width"] % n == 0)
             self.part, self.heads = max(self.part, c["width"] + 2), max(self.heads, c["heads"])
             self.together = max(self.together, c["heads"] // c["groups"])
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
             number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
-            return made.ATTENTION[self.cache, columns], where + number
+            return attending.ATTENTION[self.cache, columns], where + number
         if name in made.EACH:
             number = [op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
             return made.EACH[name], where + number
@@ -165,7 +166,7 @@ class Program:
             frame, width = self.frame, given.shape[1]
             frame[made.ROWS], frame[made.TIME], frame[made.FIRST] = rows, time, first
             frame[made.ROOM], frame[made.POSITIONS] = state.room, address(flat)
-            frame[made.CHUNKS] = int(positions.max()) // made.CHUNK + 1
+            frame[made.CHUNKS] = int(positions.max()) // attending.CHUNK + 1
             frame[made.BUFFERS + self.places[self.logits.number]] = address(given) - 4 * width * first
             self.counters[...] = 0
             TEAM.run(frame, self.words)
@@ -183,8 +184,10 @@ class Program:
             start = made.BUFFERS
             self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
         products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
-        chunks = -(-room // made.CHUNK)
-        need = 4 * max(products, made.TOGETHER * made.CHUNK + chunks * self.together * self.part) + 64
+        chunks = -(-room // attending.CHUNK)
+        need = (
+            4 * max(products, attending.TOGETHER * attending.CHUNK + chunks * self.together * self.part) + 64
+        )
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)
             self.frame[made.THREADS] = self.threads
@@ -192,7 +195,7 @@ class Program:
 
     def share(self, rows: int, room: int) -> None:
         """Room for the parts of attention that threads share, unless there are rows enough for all."""
-        chunks = -(-room // made.CHUNK)
+        chunks = -(-room // attending.CHUNK)
         apart = chunks > 1 and rows < made.PIECES * self.threads
         need = rows * self.heads, rows * self.heads * chunks * self.part
         if apart and (self.done.size < need[0] or self.parts.size < need[1]):

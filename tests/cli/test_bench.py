@@ -118,7 +118,6 @@ def test_a_peer_that_fails_is_left_out_of_the_rounds(
 
 
 def test_sequences_together(gguf: Path) -> None:
-    pytest.importorskip("octavo.batched")
     (program,) = bench.measure(gguf, threads=1, rounds=1, asked=["together"], pythons={}).programs
     assert (program.median("together") or 0) > 0
 

@@ -185,9 +185,8 @@ class Program:
             self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
         products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
         chunks = -(-room // attending.CHUNK)
-        need = (
-            4 * max(products, attending.TOGETHER * attending.CHUNK + chunks * self.together * self.part) + 64
-        )
+        scores = attending.TOGETHER * attending.CHUNK + chunks * self.together * self.part
+        need = 4 * max(products, scores) + 64
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)
             self.frame[made.THREADS] = self.threads

@@ -2,7 +2,7 @@
 
     python bench/learn.py speedrun --seconds 80 --seeds 3
     python bench/learn.py speedrun --nanogpt PATH --seeds 3
-    python bench/learn.py types --minutes 1
+    python bench/learn.py types --minutes 1 --processor 0
     python bench/learn.py steps
 
 `speedrun`: the default recipe of `octavo train` in a given time, from the start of the process to its end,
@@ -10,7 +10,8 @@ compiling and measuring included; with the path of a nanoGPT checkout, in the ti
 layers, 4 heads, width 128, context 64, batch 12, 2,000 steps) takes on this machine, run just before, and
 measured by the same rule. Losses are nats per character over the whole of the last 10 %, in disjoint
 windows of a model's own context.
-`types`: every model type in so many minutes, and how fast what was learned then writes.
+`types`: every model type in so many minutes, and how fast what was learned then writes; on one processor,
+if its number is given, by the time that it works for us: what else runs there takes none of our minutes.
 `steps`: a training step against PyTorch, eager and compiled: the same model, batch and optimizer, turn and
 turn about in one run (needs PyTorch).
 """
@@ -40,6 +41,14 @@ from octavo.model import Model
 from octavo.recipe import DEFAULTS, Recipe
 
 OCTAVO = [sys.executable, "-m", "octavo"]
+OCTAVO_BY_PROCESSOR_TIME = """
+import time
+time.perf_counter = time.process_time
+from octavo.cli import train
+train.process_start = lambda: 0.0
+from octavo.__main__ import main
+main()
+"""
 NANOGPT = [
     *("config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=20"),
     *("--log_interval=100", "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4"),
@@ -67,13 +76,13 @@ print(total / (len(ids) - 1))
 # ---------------------------------------------------------------- speedrun
 
 
-def train(minutes: float, *options: str) -> tuple[dict[str, Any], float, Model]:
+def train(minutes: float, *options: str, command: list[str] = OCTAVO) -> tuple[dict[str, Any], float, Model]:
     """The summary of a run in a process of its own, the seconds it took, and its model."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        command = [*OCTAVO, "train", "tinyshakespeare", "--minutes", f"{minutes:.5f}", "--json"]
+        whole = [*command, "train", "tinyshakespeare", "--minutes", f"{minutes:.5f}", "--json"]
         out = subprocess.run(
-            [*command, "--out", f"{folder}/model", *options], stdout=subprocess.PIPE, check=True
+            [*whole, "--out", f"{folder}/model", *options], stdout=subprocess.PIPE, check=True
         )
         seconds = time.perf_counter() - started
         return json.loads(out.stdout.splitlines()[-1]), seconds, octavo.load(f"{folder}/model")
@@ -124,27 +133,31 @@ def speedrun(args: argparse.Namespace) -> None:
 
 
 def types(args: argparse.Namespace) -> None:
+    command, clock = OCTAVO, time.perf_counter
+    if args.processor is not None:
+        os.sched_setaffinity(0, {args.processor})  # which the runs inherit
+        command, clock = [sys.executable, "-c", OCTAVO_BY_PROCESSOR_TIME], time.process_time
     print("| type | minutes | parameters | nats per character | bits per byte | writes, characters/s |")
     print("|---|---|---|---|---|---|")
     for minutes in args.minutes:
         for model_type in args.types:
-            facts, _, model = train(minutes, "--model", model_type, *args.options)
+            facts, _, model = train(minutes, "--model", model_type, *args.options, command=command)
             print(
                 f"| `{model_type}` | {minutes:g} | {model.count():,} | {facts['val_loss']:.4f} "
-                f"| {facts['val_bits_per_byte']:.3f} | {writing_speed(model):,.0f} |",
+                f"| {facts['val_bits_per_byte']:.3f} | {writing_speed(model, clock):,.0f} |",
                 flush=True,
             )
 
 
-def writing_speed(model: Model, rounds: int = 5) -> float:
+def writing_speed(model: Model, clock: Callable[[], float], rounds: int = 5) -> float:
     """Characters per second, after the first, within the model's context; the median of some rounds."""
     count = min(model.context or 2000, 2000) - 10
     ids = model.text_tokenizer().encode("ROMEO:\nBut")[:10]
     found = []
     for seed in range(rounds + 1):
-        started = time.perf_counter()
+        started = clock()
         written = sum(1 for _ in octavo.tokens(model, ids, limit=count, seed=seed))
-        found.append(written / (time.perf_counter() - started))
+        found.append(written / (clock() - started))
     return statistics.median(found[1:])
 
 
@@ -283,6 +296,7 @@ def main() -> None:
     every = commands.add_parser("types")
     every.add_argument("--minutes", type=float, nargs="+", default=[1, 5, 20])
     every.add_argument("--types", nargs="+", default=list(DEFAULTS))
+    every.add_argument("--processor", type=int, help="the number of the only processor")
     for sub in (run, every):
         sub.add_argument("options", nargs="*", help="after --: further options of octavo train")
     pace = commands.add_parser("steps")

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from octavo.fast.instructions import (
+from octavo.fast import frame as names
+from octavo.fast.compiling import compiled, named
+from octavo.fast.frame import (
+    AT_ONCE,
     BUFFERS,
+    CACHES,
+    CHUNK,
     CHUNKS,
     DONE,
-    FAST,
-    HALF,
-    ONE,
     OWN,
     PARTS,
     POSITIONS,
@@ -30,8 +32,13 @@ from octavo.fast.instructions import (
     SCRATCH,
     SCRATCH_SIZE,
     TIME,
+    TOGETHER,
+)
+from octavo.fast.instructions import (
+    FAST,
+    HALF,
+    ONE,
     ZERO,
-    Instruction,
     buffer,
     carray,
     columns,
@@ -40,11 +47,7 @@ from octavo.fast.instructions import (
     piece,
 )
 from octavo.fast.lanes import mixture, scores
-from octavo.fast.machine import count, longs, power, shorts, singles
-from octavo.kernels import compiled, narrow
-
-CHUNK = 256  # slots of a cache that attention takes as one
-TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers
+from octavo.fast.machine import count, longs, narrow, power, shorts, singles
 
 
 @compiled
@@ -182,28 +185,23 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
             join(parts + of_part * h * many, many, width, scale, joined)
 
 
-def append_by_size(half: int) -> Instruction:
+def append_by_size(half: int) -> None:
     """Writing to a cache of halves, or not."""
 
+    @named(names.append(CACHES[half]))
     def append_size(frame: int, args: int, thread: int) -> None:
         append(frame, args, half)
 
-    return Instruction(append_size)
 
-
-def attention_by_size(columns: int, half: int) -> Instruction:
+def attention_by_size(columns: int, half: int) -> None:
     """Attention that takes so many columns of a head at once, to a cache of halves, or not."""
 
+    @named(names.attention(CACHES[half], columns))
     def attention_size(frame: int, args: int, thread: int) -> None:
         attention(frame, args, thread, columns, half)
 
-    return Instruction(attention_size)
 
-
-APPEND = {"float32": append_by_size(0), "float16": append_by_size(1)}
-AT_ONCE = (32, 8, 1)  # columns of a head
-ATTENTION = {
-    (name, columns): attention_by_size(columns, half)
-    for half, name in enumerate(APPEND)
-    for columns in AT_ONCE
-}
+for half in range(len(CACHES)):
+    append_by_size(half)
+    for at_once in AT_ONCE:
+        attention_by_size(at_once, half)

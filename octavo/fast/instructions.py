@@ -11,73 +11,44 @@ Of a buffer the arguments have three numbers: its own, an offset and the stride 
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
 
+from octavo.fast import frame as names
 from octavo.fast import lanes
+from octavo.fast.compiling import compiled, named
+from octavo.fast.frame import (
+    BUFFERS,
+    COUNTER,
+    FIRST,
+    OWN,
+    PAIRS,
+    PIECES,
+    ROWS,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SINGLES,
+    TAIL,
+    THREADS,
+)
 from octavo.fast.lanes import product, products, tile
-from octavo.fast.machine import SIGNATURE, count, longs, singles
+from octavo.fast.machine import count, longs, singles
 from octavo.fast.packed import KINDS, LANES
-from octavo.kernels import compiled, sigmoid, tanh
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
 literally: Any = numba.literally  # type: ignore[attr-defined]
 
-# the frame
-ROWS, TIME, FIRST, THREADS, SCRATCH, SCRATCH_SIZE, ROOM, POSITIONS, CHUNKS, PARTS, DONE, BUFFERS = range(12)
-# the arguments of every instruction: its function, whether it waits for those before it, the counter of its
-# pieces, whether it computes the last rows only; then its own
-FUNCTION, WAITS, COUNTER, TAIL, OWN = range(5)
-
 FEW = 3  # rows for which a panel is read once each; from there on it is widened once for all
-PIECES = 8  # pieces of a product, for each thread
-SOON = 1.0  # seconds after which one wonders
 FAST = {"reassoc", "contract"}  # sums may be taken in any order, which is fixed once it is compiled
 
 GROUPS = np.array([kind.group for kind in KINDS], np.int64)
 NIBBLES = np.array([kind.bits == "nibbles" for kind in KINDS])
 SIZES = np.array([kind.size for kind in KINDS], np.int64)
 SIXTEENTH, ONE, ZERO = np.float32(1 / 16), np.float32(1), np.float32(0)
-
-
-class Instruction:
-    """A function that is called by its address: compiled when that is first asked for, and kept on disk."""
-
-    told = False  # whether the user knows that something is compiled
-
-    def __init__(self, function: Callable[[int, int, int], None]) -> None:
-        self.function = function
-
-    @cached_property
-    def compiled(self) -> Any:
-        """Numba's object, which holds the machine code."""
-        timer = threading.Timer(SOON, self.tell)
-        timer.start()
-        try:
-            return numba.cfunc(SIGNATURE, cache=True, error_model="numpy")(self.function)
-        finally:
-            timer.cancel()
-
-    @property
-    def address(self) -> int:
-        """Where the machine code is."""
-        return int(self.compiled.address)
-
-    @classmethod
-    def tell(cls) -> None:
-        """Say, once, why it takes so long."""
-        if not cls.told:
-            cls.told = True
-            logging.getLogger("octavo").warning(
-                "octavo compiles its kernels for this processor; this takes some seconds, once"
-            )
 
 
 @compiled
@@ -186,16 +157,16 @@ def multiply(frame: int, args: int, thread: int, kind: int) -> None:
                         singles(to + r * stride)[i] += offset[i]
 
 
-def multiply_by_kind(kind: int) -> Instruction:
+def multiply_by_kind(kind: int) -> None:
     """The product with matrices of a kind, which is known when it is compiled."""
 
+    @named(names.multiply(kind))
     def multiply_kind(frame: int, args: int, thread: int) -> None:
         multiply(frame, args, thread, kind)
 
-    return Instruction(multiply_kind)
 
-
-MULTIPLY = [multiply_by_kind(kind) for kind in range(len(KINDS))]
+for kind in range(len(KINDS)):
+    multiply_by_kind(kind)
 
 
 # ---------------------------------------------------------------- norms and positions
@@ -220,7 +191,7 @@ def mean_of_squares(x: Any, offset: Any) -> Any:
     return total / np.float32(x.size)
 
 
-@Instruction
+@named("rms_norm")
 def rms_norm(frame: int, args: int, thread: int) -> None:
     """As `octavo.nn.rms_norm`, of each part of a row."""
     own = longs(args + 8 * OWN)
@@ -240,7 +211,7 @@ def rms_norm(frame: int, args: int, thread: int) -> None:
                     b[i] *= singles(gain)[i]
 
 
-@Instruction
+@named("layer_norm")
 def layer_norm(frame: int, args: int, thread: int) -> None:
     """As `octavo.nn.layer_norm`."""
     own = longs(args + 8 * OWN)
@@ -256,7 +227,7 @@ def layer_norm(frame: int, args: int, thread: int) -> None:
             y[i] = (x[i] - middle) * scale * singles(gain)[i] + singles(bias)[i]
 
 
-@Instruction
+@named("rotate")
 def rotate(frame: int, args: int, thread: int) -> None:
     """As `octavo.nn.rotate`; own arguments: x, cosines, sines, y, K, heads."""
     width, heads = longs(args)[OWN + 12], longs(args)[OWN + 13]
@@ -277,9 +248,36 @@ def rotate(frame: int, args: int, thread: int) -> None:
 # ---------------------------------------------------------------- number by number
 # own arguments: x, y where there are two, result, width, where a number is
 
-PAIRS, SINGLES = ("add", "multiply_by"), ("silu", "sigmoid", "tanh", "relu", "gelu_tanh", "soft_cap")
 ADD, SILU, SIGMOID, TANH, RELU, GELU = 0, 0, 1, 2, 3, 4
+# tanh(x) / x as a quotient of polynomials of x^2, highest power first: the fit that Eigen uses
+# (Eigen/src/Core/MathFunctionsImpl.h), good to some units in the last place.
+P6, P5, P4, P3, P2, P1, P0 = np.array(
+    [
+        *(-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08),
+        *(1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+    ],
+    np.float32,
+)
+Q3, Q2, Q1, Q0 = np.array(
+    [1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03], np.float32
+)
+REACH = np.float32(7.90531110763549805)  # from there tanh is 1
 GELU_RATE, GELU_CUBE, HALF = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715), np.float32(0.5)
+
+
+@compiled
+def tanh(x: Any) -> Any:
+    """``tanh(x)`` in float32."""
+    x = -REACH if x < -REACH else (REACH if x > REACH else x)
+    s = x * x
+    p = (((((P6 * s + P5) * s + P4) * s + P3) * s + P2) * s + P1) * s + P0
+    return x * p / (((Q3 * s + Q2) * s + Q1) * s + Q0)
+
+
+@compiled
+def sigmoid(x: Any) -> Any:
+    """``1 / (1 + exp(-x))`` in float32."""
+    return HALF * tanh(HALF * x) + HALF
 
 
 @compiled
@@ -298,9 +296,10 @@ def single(which: int, x: Any, number: Any) -> Any:
     return number * tanh(x / number)
 
 
-def single_by_number(which: int) -> Instruction:
+def single_by_number(which: int) -> None:
     """An activation of every column."""
 
+    @named(SINGLES[which])
     def single_which(frame: int, args: int, thread: int) -> None:
         width, at = longs(args)[OWN + 6], longs(args)[OWN + 7]
         number = singles(at)[0] if at else ZERO
@@ -312,12 +311,11 @@ def single_by_number(which: int) -> Instruction:
             for i in range(width):
                 y[i] = single(which, x[i], number)
 
-    return Instruction(single_which)
 
-
-def pair_by_number(which: int) -> Instruction:
+def pair_by_number(which: int) -> None:
     """The sum or the product of two rows."""
 
+    @named(PAIRS[which])
     def pair_which(frame: int, args: int, thread: int) -> None:
         width = longs(args)[OWN + 9]
         while True:
@@ -329,8 +327,8 @@ def pair_by_number(which: int) -> Instruction:
             for i in range(width):
                 z[i] = x[i] + y[i] if which == ADD else x[i] * y[i]
 
-    return Instruction(pair_which)
 
-
-EACH = {name: single_by_number(i) for i, name in enumerate(SINGLES)}
-EACH |= {name: pair_by_number(i) for i, name in enumerate(PAIRS)}
+for which in range(len(SINGLES)):
+    single_by_number(which)
+for which in range(len(PAIRS)):
+    pair_by_number(which)

@@ -23,9 +23,9 @@ from llvmlite import ir
 from numba.core import cgutils as untyped
 from numba.core import types
 
+from octavo.fast.compiling import emitted_for_literals
 from octavo.fast.machine import outer
 from octavo.fast.packed import KINDS, LANES, Kind
-from octavo.kernels import emitted_for_literals
 
 cgutils: Any = untyped
 

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from octavo.kernels import emitted
+from octavo.fast.compiling import emitted
 
 LONG, INT = ir.IntType(64), ir.IntType(32)
 X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
@@ -100,14 +100,13 @@ def step_aside(context: Any) -> Any:
 
 @emitted
 def call(context: Any, function: Any, frame: Any, args: Any, thread: Any) -> Any:
-    """Call the compiled function at an address."""
+    """Call the compiled function at an address -> what it returns."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        type_ = ir.FunctionType(ir.VoidType(), [LONG] * 3)
-        builder.call(builder.inttoptr(given[0], type_.as_pointer()), given[1:])
-        return context.get_dummy_value()
+        type_ = ir.FunctionType(LONG, [LONG] * 3)
+        return builder.call(builder.inttoptr(given[0], type_.as_pointer()), given[1:])
 
-    return types.void(*[types.int64] * 4), generate
+    return types.int64(*[types.int64] * 4), generate
 
 
 @emitted
@@ -121,5 +120,11 @@ def power(context: Any, exponent: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-SIGNATURE = types.void(types.int64, types.int64, types.int64)
-"""Of an instruction: the frame, its arguments and the number of the thread."""
+@emitted
+def narrow(context: Any, number: Any) -> Any:
+    """The 16 bits of the half that is nearest to a number in float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate

@@ -161,11 +161,12 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
         kind = kind._replace(scale="<f4")
     rows, blocks = weight.blocks.shape
     panels = np.zeros((-(-rows // LANES), blocks * format.items // kind.group), kind.record)
-    step = max(2**16 // max(blocks, 1), 1)
+    step = max(2**10 // max(blocks, 1), 1)
     for first in range(0, len(panels), step):
         some = panels[first : first + step]
-        _pack_blocks(weight.blocks[first * LANES : (first + len(some)) * LANES], format, kind, some)
-    let_go(weight.blocks)
+        blocks_there = weight.blocks[first * LANES : (first + len(some)) * LANES]
+        _pack_blocks(blocks_there, format, kind, some)
+        let_go(blocks_there)
     return Packed(kind, panels, rows, blocks * format.items)
 
 

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 
 from octavo import nn
-from octavo.fast import attending
-from octavo.fast import instructions as made
+from octavo.fast import code, frame
 from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, address, pack
 from octavo.fast.recorded import Buffer, Operation, Record, Unrecorded
 from octavo.fast.team import TEAM
-from octavo.kernels import HALVES
 from octavo.nn import Array
 
 WORDS = 24  # numbers that an instruction has
@@ -55,7 +53,7 @@ class Program:
         self.threads, self.feeds, self.logits = threads, record.feeds, record.logits
         self.dtype = np.dtype(dtype)
         self.cache = self.dtype.name
-        if self.cache not in attending.APPEND:
+        if self.cache not in frame.CACHES:
             raise Unrecorded(f"a cache in {self.cache}")
         self.kept = list[Any]()  # what instructions hold addresses of
         self.packs = dict[int, Packed]() if packs is None else packs
@@ -67,12 +65,12 @@ class Program:
         self.counters = np.zeros((len(operations), SPACED), np.int64)
         last = max((i for i, op in enumerate(operations) if op.name in ("append", "attention")), default=-1)
         for i, (op, waits) in enumerate(zip(operations, barriers(operations, self.places), strict=True)):
-            function, own = self.instruction(op)
+            name, own = self.instruction(op)
             counter = address(self.counters) + self.counters.strides[0] * i
-            self.words[i, : made.OWN] = function.address, waits, counter, i > last
-            self.words[i, made.OWN : made.OWN + len(own)] = own
+            self.words[i, : frame.OWN] = code.address(name), waits, counter, i > last
+            self.words[i, frame.OWN : frame.OWN + len(own)] = own
         self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
-        self.frame = np.zeros(made.BUFFERS + len(self.sizes) + self.layers, np.int64)
+        self.frame = np.zeros(frame.BUFFERS + len(self.sizes) + self.layers, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
         self.parts: Array = np.empty(0, np.float32)
         self.done: Array = np.zeros(0, np.int64)
@@ -82,8 +80,8 @@ class Program:
 
     # ------------------------------------------------------------ making
 
-    def instruction(self, op: Operation) -> tuple[made.Instruction, list[int]]:
-        """What computes an operation, and its own arguments."""
+    def instruction(self, op: Operation) -> tuple[str, list[int]]:
+        """The name of what computes an operation, and its own arguments."""
         c, name, number = op.constants, op.name, list[int]()
         where = [n for buffer in op.buffers for n in self.place(buffer)]
         if name == "linear":
@@ -92,25 +90,25 @@ class Program:
             self.deepest = max(self.deepest, blocks * packed.kind.group)
             bias = 0 if c["bias"] is None else self.keep(np.pad(c["bias"], (0, -len(c["bias"]) % LANES)))
             number = [address(packed.panels), panels, blocks, bias]
-            return made.MULTIPLY[KINDS.index(packed.kind)], where + number
+            return frame.multiply(KINDS.index(packed.kind)), where + number
         if name == "append":
-            return attending.APPEND[self.cache], [*where, len(self.sizes) + c["slots"], c["width"]]
+            return frame.append(self.cache), [*where, len(self.sizes) + c["slots"], c["width"]]
         if name == "attention":
-            columns = next(n for n in attending.AT_ONCE if c["width"] % n == 0)
+            columns = next(n for n in frame.AT_ONCE if c["width"] % n == 0)
             self.part, self.heads = max(self.part, c["width"] + 2), max(self.heads, c["heads"])
             self.together = max(self.together, c["heads"] // c["groups"])
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
             number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
-            return attending.ATTENTION[self.cache, columns], where + number
-        if name in made.EACH:
+            return frame.attention(self.cache, columns), where + number
+        if name in (*frame.SINGLES, *frame.PAIRS):
             number = [op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
-            return made.EACH[name], where + number
+            return name, where + number
         if name in ("rms_norm", "layer_norm"):
             number = [c["width"], op.reads[0].width // c["width"]]
             number += [0 if n is None else self.keep(n) for n in (c["eps"], c["gain"], c.get("bias"))]
-            return (made.layer_norm if name == "layer_norm" else made.rms_norm), where + number
+            return name, where + number
         if name == "rotate":
-            return made.rotate, [*where, c["width"], c["heads"]]
+            return name, [*where, c["width"], c["heads"]]
         raise Unrecorded(name)
 
     def place(self, buffer: Buffer) -> tuple[int, int, int]:
@@ -127,7 +125,7 @@ class Program:
         """A weight laid out, once for all who use it."""
         if id(weight) not in self.packs:
             self.kept.append(weight)  # so that no other has its id
-            self.packs[id(weight)] = pack(weight, HALVES)
+            self.packs[id(weight)] = pack(weight, code.HALVES)
         return self.packs[id(weight)]
 
     # ------------------------------------------------------------ running
@@ -163,13 +161,13 @@ class Program:
                 fed = fed if fed.ndim == 1 else fed.reshape(rows, -1)
                 self.buffers[self.places[buffer.number]][:rows, : buffer.width] = fed
             given = self.room_for_logits(rows - first)
-            frame, width = self.frame, given.shape[1]
-            frame[made.ROWS], frame[made.TIME], frame[made.FIRST] = rows, time, first
-            frame[made.ROOM], frame[made.POSITIONS] = state.room, address(flat)
-            frame[made.CHUNKS] = int(positions.max()) // attending.CHUNK + 1
-            frame[made.BUFFERS + self.places[self.logits.number]] = address(given) - 4 * width * first
+            told, width = self.frame, given.shape[1]
+            told[frame.ROWS], told[frame.TIME], told[frame.FIRST] = rows, time, first
+            told[frame.ROOM], told[frame.POSITIONS] = state.room, address(flat)
+            told[frame.CHUNKS] = int(positions.max()) // frame.CHUNK + 1
+            told[frame.BUFFERS + self.places[self.logits.number]] = address(given) - 4 * width * first
             self.counters[...] = 0
-            TEAM.run(frame, self.words)
+            TEAM.run(told, self.words)
         logits = given[:, : self.logits.width].reshape(batch, -1, self.logits.width)
         return logits, state._replace(position=state.position + time)
 
@@ -181,26 +179,26 @@ class Program:
             self.buffers = [
                 np.zeros((0 if i == own else rows, n), np.float32) for i, n in enumerate(self.sizes)
             ]
-            start = made.BUFFERS
+            start = frame.BUFFERS
             self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
         products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
-        chunks = -(-room // attending.CHUNK)
-        scores = attending.TOGETHER * attending.CHUNK + chunks * self.together * self.part
+        chunks = -(-room // frame.CHUNK)
+        scores = frame.TOGETHER * frame.CHUNK + chunks * self.together * self.part
         need = 4 * max(products, scores) + 64
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)
-            self.frame[made.THREADS] = self.threads
-            self.frame[made.SCRATCH], self.frame[made.SCRATCH_SIZE] = address(self.scratch), need
+            self.frame[frame.THREADS] = self.threads
+            self.frame[frame.SCRATCH], self.frame[frame.SCRATCH_SIZE] = address(self.scratch), need
 
     def share(self, rows: int, room: int) -> None:
         """Room for the parts of attention that threads share, unless there are rows enough for all."""
-        chunks = -(-room // attending.CHUNK)
-        apart = chunks > 1 and rows < made.PIECES * self.threads
+        chunks = -(-room // frame.CHUNK)
+        apart = chunks > 1 and rows < frame.PIECES * self.threads
         need = rows * self.heads, rows * self.heads * chunks * self.part
         if apart and (self.done.size < need[0] or self.parts.size < need[1]):
             self.parts, self.done = np.empty(need[1], np.float32), np.zeros(need[0], np.int64)
-            self.frame[made.DONE] = address(self.done)
-        self.frame[made.PARTS] = address(self.parts) if apart else 0
+            self.frame[frame.DONE] = address(self.done)
+        self.frame[frame.PARTS] = address(self.parts) if apart else 0
 
     def room_for_logits(self, rows: int) -> Array:
         """An array that nobody has: an earlier one, if nobody kept it."""
@@ -220,7 +218,7 @@ class Program:
         slots = [part for pair in pairs for part in pair]
         if not all(part.dtype == self.dtype and part.flags.c_contiguous for part in slots):
             raise ValueError(f"a cache is contiguous arrays of {self.dtype}")
-        self.frame[made.BUFFERS + len(self.sizes) :] = [address(part) for part in slots]
+        self.frame[frame.BUFFERS + len(self.sizes) :] = [address(part) for part in slots]
         self.slots = id(state.keys), weakref.ref(state.keys[0])
 
 

@@ -1,0 +1,41 @@
+"""What programs and instructions agree on: where the numbers are that instructions are given.
+
+An instruction takes the address of the frame, that of its own arguments, and the number of the thread. The
+names of the instructions are those of the operations of `octavo.nn`; products are named by the kind of the
+matrix, and what reads or writes a cache by its dtype.
+"""
+
+# the frame: numbers that all instructions share, then the addresses of the buffers
+ROWS, TIME, FIRST, THREADS, SCRATCH, SCRATCH_SIZE, ROOM, POSITIONS, CHUNKS, PARTS, DONE, BUFFERS = range(12)
+# the arguments of every instruction: its function, whether it waits for those before it, the counter of its
+# pieces, whether it computes the last rows only; then its own
+FUNCTION, WAITS, COUNTER, TAIL, OWN = range(5)
+# what a team shares: the number of the program and of its threads, its frame, its instructions, how many and
+# how many bytes each has, how often threads have met, how many have finished, whether an instruction failed,
+# and of each thread whether it sleeps
+TURN, FRAME, PROGRAM, COUNT, SIZE, MET, FINISHED, FAILED, SLEEPING = range(9)
+MOST = 256  # threads there can be, and one more
+
+PIECES = 8  # pieces of a product, for each thread
+CHUNK = 256  # slots of a cache that attention takes as one
+TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers
+
+SINGLES = ("silu", "sigmoid", "tanh", "relu", "gelu_tanh", "soft_cap")  # of each number
+PAIRS = ("add", "multiply_by")  # of two rows
+CACHES = ("float32", "float16")
+AT_ONCE = (32, 8, 1)  # columns of a head that attention takes at once
+
+
+def multiply(kind: int) -> str:
+    """The instruction of products with matrices of a kind."""
+    return f"multiply_{kind}"
+
+
+def append(cache: str) -> str:
+    """The instruction that writes to a cache."""
+    return f"append_{cache}"
+
+
+def attention(cache: str, columns: int) -> str:
+    """The instruction that reads a cache, so many columns at once."""
+    return f"attention_{cache}_{columns}"

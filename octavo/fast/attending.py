@@ -44,6 +44,7 @@ from octavo.fast.instructions import (
     columns,
     first_row,
     literally,
+    own_rows,
     piece,
 )
 from octavo.fast.lanes import mixture, scores
@@ -51,13 +52,10 @@ from octavo.fast.machine import count, longs, narrow, power, shorts, singles
 
 
 @compiled
-def append(frame: int, args: int, half: int) -> None:
+def append(frame: int, args: int, thread: int, half: int) -> None:
     """Write keys or values to their slots, as `octavo.nn.extend`."""
     slots, width = longs(frame)[BUFFERS + longs(args)[OWN + 3]], longs(args)[OWN + 4]
-    while True:
-        r = piece(args)
-        if r >= longs(frame)[ROWS]:
-            return
+    for r in own_rows(frame, args, thread):
         slot = r // longs(frame)[TIME] * longs(frame)[ROOM] + longs(longs(frame)[POSITIONS])[r]
         x = columns(frame, args, 0, r, width)
         if half:
@@ -190,7 +188,7 @@ def append_by_size(half: int) -> None:
 
     @named(names.append(CACHES[half]))
     def append_size(frame: int, args: int, thread: int) -> None:
-        append(frame, args, half)
+        append(frame, args, thread, half)
 
 
 def attention_by_size(columns: int, half: int) -> None:

@@ -21,7 +21,9 @@ CHUNK = 256  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers
 
 SINGLES = ("silu", "sigmoid", "tanh", "relu", "gelu_tanh", "soft_cap")  # of each number
-PAIRS = ("add", "multiply_by")  # of two rows
+PAIRS = ("add", "multiply_by", "subtract")  # of two rows
+BY_ROWS = (*SINGLES, *PAIRS, "rms_norm", "layer_norm", "rotate", "append")
+"""Operations of which each thread computes the same rows, always."""
 CACHES = ("float32", "float16")
 AT_ONCE = (32, 8, 1)  # columns of a head that attention takes at once
 

@@ -71,6 +71,13 @@ def first_row(frame: int, args: int) -> Any:
 
 
 @compiled
+def own_rows(frame: int, args: int, thread: int) -> Any:
+    """The rows of a thread: always the same ones, so that it need not wait for others between two such uses."""
+    first, threads = first_row(frame, args), longs(frame)[THREADS]
+    return range(first + (thread - first) % threads, longs(frame)[ROWS], threads)
+
+
+@compiled
 def piece(args: int) -> Any:
     """The number of the next piece that nobody has taken."""
     return count(longs(args)[COUNTER])
@@ -196,10 +203,7 @@ def rms_norm(frame: int, args: int, thread: int) -> None:
     """As `octavo.nn.rms_norm`, of each part of a row."""
     own = longs(args + 8 * OWN)
     width, parts, eps, gain = own[6], own[7], own[8], own[9]
-    while True:
-        r = first_row(frame, args) + piece(args)
-        if r >= longs(frame)[ROWS]:
-            return
+    for r in own_rows(frame, args, thread):
         x, y = columns(frame, args, 0, r, width * parts), columns(frame, args, 3, r, width * parts)
         for part in range(0, width * parts, width):
             a, b = x[part : part + width], y[part : part + width]
@@ -216,10 +220,7 @@ def layer_norm(frame: int, args: int, thread: int) -> None:
     """As `octavo.nn.layer_norm`."""
     own = longs(args + 8 * OWN)
     width, eps, gain, bias = own[6], own[8], own[9], own[10]
-    while True:
-        r = first_row(frame, args) + piece(args)
-        if r >= longs(frame)[ROWS]:
-            return
+    for r in own_rows(frame, args, thread):
         x, y = columns(frame, args, 0, r, width), columns(frame, args, 3, r, width)
         middle = mean(x)
         scale = ONE / np.sqrt(mean_of_squares(x, middle) + singles(eps)[0])
@@ -232,10 +233,7 @@ def rotate(frame: int, args: int, thread: int) -> None:
     """As `octavo.nn.rotate`; own arguments: x, cosines, sines, y, K, heads."""
     width, heads = longs(args)[OWN + 12], longs(args)[OWN + 13]
     half = width // 2
-    while True:
-        r = first_row(frame, args) + piece(args)
-        if r >= longs(frame)[ROWS]:
-            return
+    for r in own_rows(frame, args, thread):
         x, y = columns(frame, args, 0, r, width * heads), columns(frame, args, 9, r, width * heads)
         cos, sin = columns(frame, args, 3, r, half), columns(frame, args, 6, r, half)
         for h in range(0, width * heads, width):
@@ -248,7 +246,7 @@ def rotate(frame: int, args: int, thread: int) -> None:
 # ---------------------------------------------------------------- number by number
 # own arguments: x, y where there are two, result, width, where a number is
 
-ADD, SILU, SIGMOID, TANH, RELU, GELU = 0, 0, 1, 2, 3, 4
+ADD, MULTIPLY, SILU, SIGMOID, TANH, RELU, GELU = 0, 1, 0, 1, 2, 3, 4
 # tanh(x) / x as a quotient of polynomials of x^2, highest power first: the fit that Eigen uses
 # (Eigen/src/Core/MathFunctionsImpl.h), good to some units in the last place.
 P6, P5, P4, P3, P2, P1, P0 = np.array(
@@ -303,29 +301,28 @@ def single_by_number(which: int) -> None:
     def single_which(frame: int, args: int, thread: int) -> None:
         width, at = longs(args)[OWN + 6], longs(args)[OWN + 7]
         number = singles(at)[0] if at else ZERO
-        while True:
-            r = first_row(frame, args) + piece(args)
-            if r >= longs(frame)[ROWS]:
-                return
+        for r in own_rows(frame, args, thread):
             x, y = columns(frame, args, 0, r, width), columns(frame, args, 3, r, width)
             for i in range(width):
                 y[i] = single(which, x[i], number)
 
 
 def pair_by_number(which: int) -> None:
-    """The sum or the product of two rows."""
+    """The sum, the product or the difference of two rows."""
 
     @named(PAIRS[which])
     def pair_which(frame: int, args: int, thread: int) -> None:
         width = longs(args)[OWN + 9]
-        while True:
-            r = first_row(frame, args) + piece(args)
-            if r >= longs(frame)[ROWS]:
-                return
+        for r in own_rows(frame, args, thread):
             x, y = columns(frame, args, 0, r, width), columns(frame, args, 3, r, width)
             z = columns(frame, args, 6, r, width)
             for i in range(width):
-                z[i] = x[i] + y[i] if which == ADD else x[i] * y[i]
+                if which == ADD:
+                    z[i] = x[i] + y[i]
+                elif which == MULTIPLY:
+                    z[i] = x[i] * y[i]
+                else:
+                    z[i] = x[i] - y[i]
 
 
 for which in range(len(SINGLES)):

@@ -250,17 +250,24 @@ def shared(record: Record) -> tuple[list[int], list[int]]:
 
 
 def barriers(operations: list[Operation], places: list[int]) -> list[bool]:
-    """Which operations have to wait for those before them."""
-    found, read, written = list[bool](), set[Any](), set[Any]()
+    """Which operations have to wait for those before them.
+
+    Those that a thread computes of the same rows, always, do not wait for each other.
+    """
+    found = list[bool]()
+    done = {False: (set[Any](), set[Any]()), True: (set[Any](), set[Any]())}  # by rows: read, written
     for op in operations:
         reads: set[Any] = {places[buffer.number] for buffer in op.reads}
         writes: set[Any] = {places[op.write.number]} if op.write else set()
         writes |= {("slots", op.constants["slots"])} if op.name == "append" else set()
         writes |= {"parts"} if op.name == "attention" else set()
         reads |= {("slots", op.constants[name]) for name in ("keys", "values") if op.name == "attention"}
-        waits = bool(reads & written or writes & (read | written))
+        by_rows = op.name in frame.BY_ROWS
+        others = [done[False]] if by_rows else done.values()
+        waits = any(reads & written or writes & (read | written) for read, written in others)
         if waits:
-            read, written = set(), set()
-        read, written = read | reads, written | writes
+            done = {False: (set(), set()), True: (set(), set())}
+        done[by_rows][0].update(reads)
+        done[by_rows][1].update(writes)
         found.append(waits)
     return found

@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--equations", action="store_true", help="leave Octavo's compiled twins out")
     options = parser.parse_args()
     rounds = options.rounds
-    decoding.TWINS_PAY = sys.maxsize if options.equations else 0
+    decoding.LOADING_PAYS = decoding.MAKING_PAYS = sys.maxsize if options.equations else 0
     bard, christie = octavo.load("bard"), octavo.load("christie-gru")
     list(octavo.tokens(christie, [0], limit=9))  # compiles, or reads what an earlier run compiled
     print("| model | course, tokens/s | octavo, tokens/s | ratio |")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from octavo import nn, prefill
-from octavo.decoding import Memory, by_equations, check, stepper, twins_of, twins_pay, warn
+from octavo.decoding import Hurry, Memory, check, stepper, twins_of, warn
 from octavo.model import Model, with_room
 from octavo.prefill import Reading
 from octavo.sample import Draws, Sampling, Token
@@ -68,7 +68,7 @@ class Batch:
         self.model, self.reading, self.memory = model, Reading(cache, slide), Memory()
         self.context = self.reading.unbounded(model)  # None once a warning was given
         self.step = self.equation = stepper(model, many=True)
-        self.slow, self.fast = by_equations(model, self.step), False
+        self.hurry, self.fast = Hurry(model, self.step), False
         self.fixed = nn.namespace(*model.params.values()) is not np  # JAX compiles each number of rows
         self.rows: list[Row | None] = []  # a row of the state each; None where nobody is
         self.state: Any = None  # of as many rows, if there are any
@@ -127,8 +127,8 @@ class Batch:
         for place, row in enumerate(self.rows):
             if row is None:
                 continue
-            if self.slow and twins_pay():
-                self.slow, self.fast = False, True
+            if self.hurry.begins():
+                self.fast = True
                 for other in filter(None, self.rows):
                     self._hasten(other)
             token = row.draws.next(logits[place])

@@ -2,9 +2,9 @@
 
 The prompt is read once, in chunks (`octavo.prefill`); from then on each token costs one step of the model and
 one draw, or less than a step where the text repeats itself and that is looked up (`octavo.lookup`).
-Steps and draws follow the equations, or compiled twins of them (`octavo.twins` of recurrent models,
-`octavo.fast` of Transformers): of a large model from the first token on, of a small one once a process has
-written so many that importing Numba pays. Where that is not installed, nothing changes but the speed.
+Steps and draws follow the equations, or compiled twins of them (`octavo.fast`): of a large model from the
+first token on, of a small one once a process has computed so much that loading them pays, or even making
+them. Where Numba is not installed, nothing changes but the speed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,16 @@ from octavo.checks import is_whole
 from octavo.errors import OctavoError
 from octavo.lookup import Guesses, Lookup
 from octavo.model import Model, with_room
-from octavo.models import recurrent
 from octavo.prefill import Reading, Step
 from octavo.sample import Draws, Pick, Sampling, SamplingOptions, Token
 
 __all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
-TWINS_PAY = 1000  # tokens: who writes as many may well write the thousands that importing Numba takes
-WRITTEN = count(1)  # numbers the tokens that are written in this process by the equations
+LOADING_PAYS = (
+    2**30
+)  # weights multiplied by the equations: who did as much may well do what loading twins takes
+MAKING_PAYS = 2**35  # and where they have to be compiled before
 
 
 class DecodingOptions(SamplingOptions, total=False):
@@ -238,7 +238,7 @@ class Text:
     def __init__(self, model: Model, reading: Reading, memory: Memory) -> None:
         self.model, self.reading, self.memory = model, reading, memory
         self.step = self.equation = stepper(model)
-        self.slow = by_equations(model, self.step)
+        self.hurry = Hurry(model, self.step)
 
     def begin(self, prompt: list[int], limit: int) -> nn.Array:
         """Read what is not remembered -> logits [1, V] of what follows."""
@@ -282,20 +282,30 @@ class Text:
 
     def hasten(self, draws: Draws) -> None:
         """Have twins compute the steps and the draws from now on, if that pays."""
-        if self.slow and twins_pay():
-            self.slow = False
+        if self.hurry.begins():
             self.step, draws.pick = twins_of(self.model, draws.sampling, self.step, draws.pick)
 
 
-def by_equations(model: Model, step: Step) -> bool:
-    """Whether the equations compute the model's steps where compiled code could."""
-    return nn.namespace(*model.params.values()) is np and not isinstance(step, fast.Compiled)
+class Hurry:
+    """When compiled twins take over from a model's equations."""
 
+    done = 0  # weights that equations have multiplied in this process
 
-def twins_pay() -> bool:
-    """Whether the token that is drawn now is one too many for the equations."""
-    imported = "octavo.twins" in sys.modules or "octavo.fast.program" in sys.modules
-    return imported or next(WRITTEN) > TWINS_PAY
+    def __init__(self, model: Model, step: Step) -> None:
+        numpy = nn.namespace(*model.params.values()) is np
+        self.model, self.each = model, sum(p.size for p in model.params.values()) if numpy else 0
+        self.due = 0 if isinstance(step, fast.Compiled) else LOADING_PAYS
+
+    def begins(self) -> bool:
+        """Whether they do with the token that is drawn now; once."""
+        Hurry.done += self.each
+        if not self.each or Hurry.done < self.due:
+            return False
+        if Hurry.done < MAKING_PAYS and not fast.at_once(self.model):
+            self.due = MAKING_PAYS
+            return False
+        self.each = 0
+        return True
 
 
 def warn(context: int) -> None:
@@ -310,12 +320,13 @@ def warn(context: int) -> None:
 def stepper(model: Model, many: bool = False) -> Step:
     """``step(tokens, state) -> (logits, state)`` of the architecture.
 
-    A large model's steps are compiled from the first on (`octavo.fast`), and so are those of `many` texts at
-    once: a row of a batch then has the bits that it would have alone.
+    A large model's steps are compiled from the first on (`octavo.fast`), any model's once that room is open,
+    and those of `many` texts at once: a row of a batch then has the bits that it would have alone.
     """
     forward, config, p = model.architecture.forward, model.config, nn.View(model.params)
     if nn.namespace(*model.params.values()) is np:
-        compiled = fast.compiled(model) if many or fast.pays(model) else None
+        soon = many or fast.pays(model) or ("octavo.fast.code" in sys.modules and fast.at_once(model))
+        compiled = fast.compiled(model) if soon else None
         return compiled or (lambda tokens, state: forward(p, config, tokens, state))
     import jax
 
@@ -325,13 +336,8 @@ def stepper(model: Model, many: bool = False) -> Step:
 
 def twins_of(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[Step, Pick]:
     """The compiled twins of the step and of the draw; either as it is where it has none."""
-    if model.architecture is not recurrent:
-        return fast.compiled(model) or step, pick
     try:
-        from octavo import twins
-    except (ImportError, RuntimeError):  # no Numba, or no folder where it may keep what it compiles
+        from octavo.fast import picks
+    except ImportError:  # no Numba
         return step, pick
-    return (
-        twins.forward(model.config, model.params) or step,
-        twins.pick(sampling, model.vocab_size) or pick,
-    )
+    return fast.compiled(model) or step, picks.pick(sampling, model.vocab_size) or pick

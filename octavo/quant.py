@@ -79,12 +79,14 @@ class Quantized:
     def __repr__(self) -> str:
         return f"Quantized({self.format.name}, {self.shape})"
 
-    def __getitem__(self, ids: Any) -> Array:
-        """The rows that `ids` [...] name, in float32 [..., in]."""
+    def __getitem__(self, ids: Any) -> Any:
+        """The rows that `ids` [...] name, in float32 [..., in]; a run of rows stays in blocks."""
+        if isinstance(ids, slice):
+            return self.rows(ids)
         numbers = np.moveaxis(self.format.numbers(self.blocks[_known(ids)]), 0, -1)
         return numbers.reshape(*numbers.shape[:-2], -1)
 
-    def rows(self, order: Array) -> Quantized:
+    def rows(self, order: Array | slice) -> Quantized:
         """The matrix with its rows in another order, or some of them; the blocks stay what they are."""
         return Quantized(self.blocks[order], self.format)
 

@@ -85,8 +85,8 @@ def quantised(model_type: str, config: Any, params: dict[str, Array], kind: str)
         made[name] = array
     if not any(isinstance(array, Quantized) for array in made.values()):
         raise OctavoError(
-            f"no matrix of this {model_type} model can be quantised: octavo holds matrices of Transformers "
-            "in blocks, where their rows are a multiple of 32; leave quantize out"
+            f"no matrix of this {model_type} model can be quantised: octavo holds those in blocks whose rows "
+            "are a multiple of 32; leave quantize out"
         )
     return made
 

@@ -1,14 +1,18 @@
-"""The fast twin of a Transformer's forward on a CPU: the sentence recorded once, and run compiled.
+"""The fast twin of a model's forward on a CPU: the sentence recorded once, and run compiled.
 
     recorded.py      what a forward asks of `octavo.nn`, written down
     packed.py        weights laid out for vector registers
-    lanes.py         products and attention in vector instructions
-    instructions.py  every operation, compiled with Numba; attending.py: those on a cache
-    program.py       a record as instructions, buffers and weights
+    program.py       a record as instructions, buffers and weights; frame.py: how they find each other
+    steps.py         a program as a model's step; picks.py: the draw that follows
     team.py          the threads that run it
+    code.py          machine code, kept on disk and loaded
+
+    compiling.py     how it is made, which imports Numba and is not done twice
+    instructions.py  every operation; attending.py: those on a cache; drawing.py; working.py: what threads do
+    lanes.py         products and attention in vector instructions
     machine.py       what a processor does and Numba has no word for
 
-The model files know nothing of it. Importing the modules above imports Numba; importing this one does not.
+The model files know nothing of it.
 """
 
 from __future__ import annotations
@@ -24,43 +28,52 @@ from octavo.nn import Array
 from octavo.quant import Quantized
 
 if TYPE_CHECKING:
-    from octavo.fast.program import Program
+    from octavo.fast.packed import Packed
+    from octavo.fast.steps import CacheStep, MemoryStep
     from octavo.model import Model
 
-MANY = 2**24  # weights for which importing Numba pays at the first token
+MANY = 2**24  # weights of a model for which loading compiled code pays at the first token
+SHARED = 2**18  # weights that are worth a second thread
 MOST_THREADS = 255
 
 _MADE: WeakKeyDictionary[Model, Compiled | None] = WeakKeyDictionary()
 
 
 class Compiled:
-    """A model's steps, compiled: a program for each kind of cache, made when it is first needed."""
+    """A model's steps, compiled: one for each kind of cache, made when it is first needed."""
 
     def __init__(self, model: Model) -> None:
         from octavo.fast.recorded import record
 
-        self.record = record(model.architecture.forward, model.params, model.config, model.init_state(1, 1))
-        self.threads = threads(model.threads)
-        self.programs: dict[str, Program] = {}
-        self.program(model.init_state(1, 1))
+        state = model.init_state(1, 1)
+        self.record = record(model.architecture.forward, model.params, model.config, state)
+        large = sum(p.size for p in model.params.values()) >= SHARED
+        self.threads = threads(model.threads) if large else 1
+        self.packs: dict[int, Packed] = {}
+        self.steps: dict[str, CacheStep | MemoryStep] = {}
+        self.step(state)
 
-    def program(self, state: nn.Cache) -> Program:
-        """The program for such a cache."""
-        from octavo.fast.program import Program
+    def step(self, state: Any) -> CacheStep | MemoryStep:
+        """The step for such a state."""
+        from octavo.fast.steps import CacheStep, MemoryStep
 
-        name = state.keys[0].dtype.name
-        if name not in self.programs:
-            packs = next((program.packs for program in self.programs.values()), None)
-            self.programs[name] = Program(self.record, self.threads, state.keys[0].dtype, packs)
-        return self.programs[name]
+        name = state.keys[0].dtype.name if isinstance(state, nn.Cache) else ""
+        if name not in self.steps:
+            self.steps[name] = (
+                CacheStep(self.record, self.threads, name, self.packs)
+                if name
+                else MemoryStep(self.record, self.threads, self.packs)
+            )
+        return self.steps[name]
 
-    def __call__(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
-        """Ids [B, T] and a cache with room for them -> logits [B, T, V], and the cache."""
-        return self.program(state)(tokens, state)
+    def __call__(self, tokens: Array, state: Any) -> tuple[Array, Any]:
+        """Ids [B, T], and a cache with room for them or a memory -> logits [B, T, V], and the state."""
+        return self.step(state)(tokens, state)
 
-    def last(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
-        """The same, with the logits [B, 1, V] after the last tokens alone."""
-        return self.program(state).last(tokens, state)
+    def last(self, tokens: Array, state: Any) -> tuple[Array, Any]:
+        """The same, with the logits [B, 1, V] after the last tokens alone, where that is less work."""
+        step = self.step(state)
+        return getattr(step, "last", step)(tokens, state)
 
 
 def compiled(model: Model) -> Compiled | None:
@@ -85,18 +98,31 @@ def compiled(model: Model) -> Compiled | None:
     return _MADE[model]
 
 
+def at_once(model: Model) -> bool:
+    """Whether `compiled` need not compile for this model: its machine code is kept, or there is none."""
+    try:
+        from octavo.fast.code import Unmade, function, only_kept
+    except ImportError:  # no Numba
+        return True
+    with only_kept():
+        try:
+            compiled(model)
+            function("draw")
+        except Unmade:
+            return False
+    return True
+
+
 def _made(model: Model) -> Compiled | None:
     if not all(
         isinstance(p, Quantized) or (isinstance(p, np.ndarray) and p.dtype == np.float32)
         for p in model.params.values()
     ):
         return None
-    if not isinstance(model.init_state(1, 1), nn.Cache):
-        return None
     try:
-        from octavo.fast.program import Program  # noqa: F401
+        from octavo.fast import code  # noqa: F401
         from octavo.fast.recorded import Unrecorded
-    except (ImportError, RuntimeError):  # no Numba, or no folder where it may keep what it compiles
+    except ImportError:  # no Numba
         return None
     try:
         return Compiled(model)
@@ -105,7 +131,7 @@ def _made(model: Model) -> Compiled | None:
 
 
 def pays(model: Model) -> bool:
-    """Whether a model is so large, or so slow by its equations, that its first token pays for Numba."""
+    """Whether a model is so large, or so slow by its equations, that its first token pays for them."""
     params: list[Any] = list(model.params.values())
     return any(isinstance(p, Quantized) for p in params) or sum(p.size for p in params) >= MANY
 

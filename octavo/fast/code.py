@@ -16,6 +16,7 @@ import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +30,17 @@ from octavo.corpora import user_cache
 if find_spec("numba") is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
     raise ImportError("there is no Numba, or it is told not to compile")
 
-SOURCES = ("frame", "packed", "compiling", "machine", "lanes", "instructions", "attending", "working")
+SOURCES = (
+    "frame",
+    "packed",
+    "compiling",
+    "machine",
+    "lanes",
+    "instructions",
+    "attending",
+    "drawing",
+    "working",
+)
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")}
 FEATURES: dict[str, bool] = llvm.get_host_cpu_features()
 HALVES = platform.machine() in ("arm64", "aarch64") or bool(FEATURES.get("f16c"))
@@ -39,6 +50,12 @@ SOON = 1.0  # seconds after which one wonders
 Function = Callable[[int, int, int], int]
 """What compiled functions are to Python: three numbers in, one out."""
 
+
+class Unmade(Exception):  # noqa: N818 (no mistake: somebody did not want to wait)
+    """Machine code that is not kept, and that nobody may make now."""
+
+
+_MAKE = ContextVar("make", default=True)  # whether code may be made that is not kept
 _LOCK = threading.RLock()
 _ENGINES = list[Any]()  # the one that owns the code, once there is any
 _TOLD = list[bool]()  # whether the user knows that something is compiled
@@ -59,6 +76,8 @@ def address(name: str) -> int:
     ------
     KeyError
         If there is no such function.
+    Unmade
+        If it is not kept, within `only_kept`.
     """
     with _LOCK:
         engine, symbol = _engine(), symbol_of(name)
@@ -108,8 +127,20 @@ def kept(name: str) -> bytes | None:
     return None
 
 
+@contextmanager
+def only_kept() -> Iterator[None]:
+    """Whoever asks for code that is not kept gets `Unmade`, at once."""
+    token = _MAKE.set(False)
+    try:
+        yield
+    finally:
+        _MAKE.reset(token)
+
+
 def made(name: str) -> bytes:
     """The object file of a function, compiled now, and kept where that is possible."""
+    if not _MAKE.get():
+        raise Unmade(name)
     with announced():
         from octavo.fast.compiling import compile_named
 

@@ -6,6 +6,7 @@ out: the code that is kept needs neither, nothing of it refers to Python, and an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ROOMS = ("instructions", "attending", "working")  # where functions are that can be asked for
+ROOMS = ("instructions", "attending", "drawing", "working")  # where functions are that can be asked for
 MADE: dict[str, Callable[[int, int, int], Any]] = {}
 SIGNATURE = (numba.int64,) * 3
 
@@ -36,6 +37,12 @@ define i64 @{symbol}(i64 %a, i64 %b, i64 %c) {{
 }}
 """
 """What is called: the function's number, 0 if it has none, and -1 if it failed."""
+
+OWNER = re.compile(r"declare void @NRT_MemInfo_call_dtor\(.*")
+NOBODY = "define void @NRT_MemInfo_call_dtor(ptr %0) { ret void }"
+"""What Numba calls when nobody uses an array any more; those here are views of others' memory."""
+
+FOREIGN = ("Py", "_Py", "NRT_", "numba_")
 
 
 def compiled(function: F, **options: Any) -> F:
@@ -71,7 +78,8 @@ def compile_named(name: str, symbol: str) -> bytes:
     dispatcher: Any = compiled(MADE[name])
     dispatcher.compile(SIGNATURE)
     (found,) = dispatcher.overloads.values()
-    text = found.library.get_llvm_str() + ENTRY.format(symbol=symbol, name=found.fndesc.mangled_name)
+    text = OWNER.sub(NOBODY, found.library.get_llvm_str())
+    text += ENTRY.format(symbol=symbol, name=found.fndesc.mangled_name)
     return emit(llvm.parse_assembly(text), symbol)
 
 
@@ -90,7 +98,7 @@ def emit(module: Any, symbol: str) -> bytes:
     manager = passes.create_new_module_pass_manager()
     manager.add_global_dead_code_eliminate_pass()
     manager.run(module, builder)
-    foreign = [f.name for f in module.functions if f.name.startswith(("Py", "NRT_", "numba_"))]
+    foreign = [f.name for f in module.functions if f.is_declaration and f.name.startswith(FOREIGN)]
     if foreign:
         raise RuntimeError(f"{symbol} refers to {', '.join(foreign)}, which compiled code cannot")
     code: bytes = machine.emit_object(module)

@@ -16,6 +16,11 @@ FUNCTION, WAITS, COUNTER, TAIL, OWN = range(5)
 TURN, FRAME, PROGRAM, COUNT, SIZE, MET, FINISHED, FAILED, SLEEPING = range(9)
 MOST = 256  # threads there can be, and one more
 
+# what a draw is given: where the adjusted logits are, the model's own, room for ids and for weights, how many
+# tokens there are and may survive (0: the likeliest is taken), then in float64 the other options, the random
+# number, and what it gives beside the token
+LOGITS, MODEL, IDS, WEIGHTS, VOCABULARY, TOP_K, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = range(11)
+
 PIECES = 8  # pieces of a product, for each thread
 CHUNK = 256  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers

@@ -72,7 +72,7 @@ def first_row(frame: int, args: int) -> Any:
 
 @compiled
 def own_rows(frame: int, args: int, thread: int) -> Any:
-    """The rows of a thread: always the same ones, so that it need not wait for others between two such uses."""
+    """The rows of a thread: always the same, so that none waits for another between two such uses."""
     first, threads = first_row(frame, args), longs(frame)[THREADS]
     return range(first + (thread - first) % threads, longs(frame)[ROWS], threads)
 

@@ -37,6 +37,7 @@ def _pointer(element: Any) -> Any:
 
 longs = _pointer(types.int64)
 singles = _pointer(types.float32)
+doubles = _pointer(types.float64)
 shorts = _pointer(types.uint16)
 
 

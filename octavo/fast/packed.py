@@ -144,7 +144,7 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
     Parameters
     ----------
     weight : array or Quantized
-        In float32, float16 or a block format.
+        In float32, float16 or a block format; numbers in float32 that all are halves are held as such.
     halves : bool
         Whether scales may be halves; otherwise they are widened.
     """
@@ -152,6 +152,8 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
         name = {"float32": "float32", "float16": "float16"}.get(str(weight.dtype))
         if name is None or (name == "float16" and not halves):
             weight, name = np.asarray(weight, np.float32), "float32"
+        if name == "float32" and halves and are_halves(weight):
+            weight, name = weight.astype(np.float16), "float16"
         return _pack_floats(np.asarray(weight), Kind(name))
     kind, format = OF_FORMAT[weight.format.name], weight.format
     if kind.scale is None:
@@ -168,6 +170,15 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
         _pack_blocks(blocks_there, format, kind, some)
         let_go(blocks_there)
     return Packed(kind, panels, rows, blocks * format.items)
+
+
+def are_halves(weight: Array) -> bool:
+    """Whether a matrix says the same in half precision, as one does that was stored so."""
+    with np.errstate(over="ignore"):
+        return all(
+            bool((part.astype(np.float16) == part).all())
+            for part in (weight[:1], *np.array_split(weight, 16))
+        )
 
 
 def let_go(array: Array) -> None:

@@ -22,11 +22,28 @@ from octavo.nn import Array
 
 WORDS = 24  # numbers that an instruction has
 ALONE = 2  # references to an object in a list that is being asked for them
+KEPT = 1  # arrays that a pool remembers beside the one it gives
 SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
 
 
+class Pool:
+    """Arrays [rows, width] that are given away; one that nobody has any more is given again."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.made = width, list[tuple[Array, int]]()
+
+    def take(self, rows: int) -> tuple[Array, int]:
+        """An array that nobody else has, and its address."""
+        for pair in self.made:
+            if len(pair[0]) == rows and sys.getrefcount(pair[0]) == ALONE:
+                return pair
+        made = np.zeros((rows, self.width), np.float32)
+        self.made = [*self.made[-KEPT:], (made, address(made))]
+        return self.made[-1]
+
+
 class Program:
-    """A model's forward: ``program(tokens, state)`` gives its logits and state, to rounding.
+    """A model's forward for so many rows at once; `octavo.fast.steps` makes it a step of the model.
 
     Parameters
     ----------
@@ -34,8 +51,8 @@ class Program:
         The operations. Their weights are laid out anew here; what is written to them later does not count.
     threads : int
         How many threads run it. They do not change a bit of what it gives, nor do the other rows.
-    dtype : dtype
-        Of the caches: float32 or float16.
+    cache : {"float32", "float16"}
+        What its keys and values are kept in, where it has any.
     packs : dict, optional
         The weights of another program of the same record, laid out.
 
@@ -46,15 +63,13 @@ class Program:
     """
 
     def __init__(
-        self, record: Record, threads: int, dtype: Any = np.float32, packs: dict[int, Packed] | None = None
+        self, record: Record, threads: int, cache: str = "float32", packs: dict[int, Packed] | None = None
     ) -> None:
         if record.logits is None:
             raise Unrecorded("a forward without logits")
-        self.threads, self.feeds, self.logits = threads, record.feeds, record.logits
-        self.dtype = np.dtype(dtype)
-        self.cache = self.dtype.name
-        if self.cache not in frame.CACHES:
-            raise Unrecorded(f"a cache in {self.cache}")
+        if cache not in frame.CACHES:
+            raise Unrecorded(f"a cache in {cache}")
+        self.threads, self.feeds, self.logits, self.cache = threads, record.feeds, record.logits, cache
         self.kept = list[Any]()  # what instructions hold addresses of
         self.packs = dict[int, Packed]() if packs is None else packs
         self.places, self.sizes = shared(record)
@@ -74,7 +89,8 @@ class Program:
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
         self.parts: Array = np.empty(0, np.float32)
         self.done: Array = np.zeros(0, np.int64)
-        self.given = list[Array]()  # logits that were asked for, the latest last
+        self.told = TEAM.told(self.frame, self.words)
+        self.pool = Pool(self.size(self.logits))
         self.slots: tuple[int, Any] = 0, None
         self.lock = threading.Lock()
 
@@ -130,46 +146,33 @@ class Program:
 
     # ------------------------------------------------------------ running
 
-    def __call__(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
-        """Ids [B, T] and a cache with room for them -> logits [B, T, V], and the cache."""
-        return self.run(tokens, state, 0)
+    def run(self, tokens: Array, where: Array, rows: int, first: int = 0) -> Array:
+        """Run it for ids and their positions [B, T]; logits of the rows from `first` on."""
+        for buffer, compute in self.feeds:
+            self.feed(buffer, compute(tokens, where), rows)
+        return self.go(rows, first)
 
-    def last(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
-        """As a call, with the logits of the last tokens alone, [B, 1, V]: of one row that is less work."""
-        batch, time = tokens.shape
-        if batch > 1:
-            logits, state = self(tokens, state)
-            return logits[:, -1:], state
-        return self.run(tokens, state, time - 1)
+    def feed(self, buffer: Buffer, fed: Array, rows: int) -> None:
+        """Write what is given [.., width] into the rows of a buffer."""
+        part = self.buffers[self.places[buffer.number]][:rows, : buffer.width]
+        part[...] = fed if fed.ndim == 1 else fed.reshape(part.shape)
 
-    def run(self, tokens: Array, state: nn.Cache, first: int) -> tuple[Array, nn.Cache]:
-        """Run it; logits are those from row `first` of all rows on."""
-        batch, time = tokens.shape
-        rows = batch * time
-        positions = state.position[:, None] + np.arange(time)
-        if int(positions.max()) >= state.room:
-            raise IndexError(
-                f"a cache of {state.room} slots has no room for {int(positions.max()) + 1} tokens"
-            )
-        flat = np.ascontiguousarray(positions, np.int64)
-        with self.lock:
-            self.make_room(rows, state.room)
-            self.share(rows, state.room)
-            self.show(state)
-            for buffer, compute in self.feeds:
-                fed = compute(tokens, positions)
-                fed = fed if fed.ndim == 1 else fed.reshape(rows, -1)
-                self.buffers[self.places[buffer.number]][:rows, : buffer.width] = fed
-            given = self.room_for_logits(rows - first)
-            told, width = self.frame, given.shape[1]
-            told[frame.ROWS], told[frame.TIME], told[frame.FIRST] = rows, time, first
-            told[frame.ROOM], told[frame.POSITIONS] = state.room, address(flat)
-            told[frame.CHUNKS] = int(positions.max()) // frame.CHUNK + 1
-            told[frame.BUFFERS + self.places[self.logits.number]] = address(given) - 4 * width * first
-            self.counters[...] = 0
-            TEAM.run(told, self.words)
-        logits = given[:, : self.logits.width].reshape(batch, -1, self.logits.width)
-        return logits, state._replace(position=state.position + time)
+    def go(self, rows: int, first: int = 0) -> Array:
+        """Run it with what its buffers hold."""
+        (given, at), numbers = self.pool.take(rows - first), self.frame
+        numbers[frame.ROWS], numbers[frame.FIRST] = rows, first
+        numbers[self.slot(self.logits)] = at - 4 * given.shape[1] * first
+        self.counters[...] = 0
+        TEAM.run(self.told, self.threads)
+        return given[:, : self.logits.width]
+
+    def size(self, buffer: Buffer) -> int:
+        """The width of a buffer with what it is filled up by."""
+        return self.sizes[self.places[buffer.number]]
+
+    def slot(self, buffer: Buffer) -> int:
+        """Where in the frame the address of a buffer is."""
+        return frame.BUFFERS + self.places[buffer.number]
 
     def make_room(self, rows: int, room: int) -> None:
         """Buffers for so many rows, and scratch for what products and scores need."""
@@ -200,15 +203,6 @@ class Program:
             self.frame[frame.DONE] = address(self.done)
         self.frame[frame.PARTS] = address(self.parts) if apart else 0
 
-    def room_for_logits(self, rows: int) -> Array:
-        """An array that nobody has: an earlier one, if nobody kept it."""
-        width = self.sizes[self.places[self.logits.number]]
-        for i in range(len(self.given)):
-            if len(self.given[i]) == rows and sys.getrefcount(self.given[i]) == ALONE:
-                return self.given[i]
-        self.given = [*self.given[-1:], np.empty((rows, width), np.float32)]
-        return self.given[-1]
-
     def show(self, state: nn.Cache) -> None:
         """Tell the instructions where the cache is, unless they know."""
         known, alive = self.slots
@@ -216,8 +210,8 @@ class Program:
             return
         pairs = zip(state.keys, state.values, strict=True)
         slots = [part for pair in pairs for part in pair]
-        if not all(part.dtype == self.dtype and part.flags.c_contiguous for part in slots):
-            raise ValueError(f"a cache is contiguous arrays of {self.dtype}")
+        if not all(part.dtype == self.cache and part.flags.c_contiguous for part in slots):
+            raise ValueError(f"a cache is contiguous arrays of {self.cache}")
         self.frame[frame.BUFFERS + len(self.sizes) :] = [address(part) for part in slots]
         self.slots = id(state.keys), weakref.ref(state.keys[0])
 
@@ -225,13 +219,14 @@ class Program:
 def shared(record: Record) -> tuple[list[int], list[int]]:
     """Which of few buffers each activation gets -> the number for each, and the widths of the few.
 
-    What is fed, and the logits, have buffers of their own.
+    What is fed, the logits, and what a recurrent model will remember, have buffers of their own.
     """
     widths = [-(-width // COLUMNS) * COLUMNS for width in record.widths]
     ends = {buffer.number: i for i, op in enumerate(record.operations) for buffer in op.buffers}
     places, sizes = [-1] * len(widths), list[int]()
     free: dict[int, list[int]] = {}
     alone = {buffer.number for buffer, _ in record.feeds}
+    alone |= {buffer.number for layer in (record.past, *record.memory) for buffer in layer}
     if record.logits:
         alone.add(record.logits.number)
     for number in sorted(alone):

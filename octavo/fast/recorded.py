@@ -45,14 +45,32 @@ class Operation(NamedTuple):
         return (*self.reads, self.write) if self.write else self.reads
 
 
+Feed = Callable[[Array, Array], Array]
+"""Ids [B, T] and their positions [B, T] -> an activation [B, T, ...]."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A feed: the rows of a table that the ids name."""
+
+    table: Array
+
+    def __call__(self, tokens: Array, positions: Array) -> Array:
+        """[B, T] -> [B, T, width]."""
+        rows: Array = self.table.take(tokens, 0)
+        return rows
+
+
 @dataclass
 class Record:
     """The operations of a forward, in order."""
 
     operations: list[Operation] = field(default_factory=list)
-    feeds: list[tuple[Buffer, Callable[[Array, Array], Array]]] = field(default_factory=list)
+    feeds: list[tuple[Buffer, Feed]] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)  # of each buffer
     logits: Buffer | None = None
+    past: list[Buffer] = field(default_factory=list)  # what a recurrent model remembers
+    memory: list[list[Buffer]] = field(default_factory=list)  # and what it will, by layer
 
     def buffer(self, width: int) -> Buffer:
         """A new buffer."""
@@ -61,15 +79,21 @@ class Record:
 
     def write(self, name: str, reads: tuple[Value, ...], shape: tuple[int, ...], **constants: Any) -> Value:
         """Write an operation down -> what it will give."""
-        made = Value(self, self.buffer(math.prod(shape)), shape)
+        made = Value(self, self.buffer(math.prod(shape)), shape, reads[0].lead)
         self.operations.append(Operation(name, tuple(x.buffer for x in reads), made.buffer, constants))
         return made
 
-    def feed(self, shape: tuple[int, ...], compute: Callable[[Array, Array], Array]) -> Value:
+    def feed(self, shape: tuple[int, ...], compute: Feed, lead: int = 2) -> Value:
         """What NumPy will compute of ids and positions."""
-        made = Value(self, self.buffer(math.prod(shape)), shape)
+        made = Value(self, self.buffer(math.prod(shape)), shape, lead)
         self.feeds.append((made.buffer, compute))
         return made
+
+    def finish(self, logits: Value) -> None:
+        """Say what the forward gives; feeds that nobody read go."""
+        self.logits = logits.buffer
+        read = {buffer.number for op in self.operations for buffer in op.reads}
+        self.feeds = [(buffer, compute) for buffer, compute in self.feeds if buffer.number in read]
 
 
 class Stand:
@@ -91,23 +115,31 @@ class Stand:
 
 
 class Value(Stand):
-    """An activation [1, 1, ...]."""
+    """An activation [1, 1, ...], or of one token [1, ...]."""
 
     __array_ufunc__ = None
     dtype = np.dtype(np.float32)
 
-    def __init__(self, record: Record, buffer: Buffer, shape: tuple[int, ...]) -> None:
-        self.record, self.buffer, self.own = record, buffer, shape
+    def __init__(
+        self,
+        record: Record,
+        buffer: Buffer,
+        shape: tuple[int, ...],
+        lead: int = 2,
+        table: Array | None = None,
+    ) -> None:
+        self.record, self.buffer, self.own, self.lead = record, buffer, shape, lead
+        self.table = table  # of which it is a row
 
     @property
     def shape(self) -> tuple[int, ...]:
         """As NumPy would have it for one row and one token."""
-        return 1, 1, *self.own
+        return (1,) * self.lead + self.own
 
     @property
     def ndim(self) -> int:
         """How many axes."""
-        return len(self.own) + 2
+        return self.lead + len(self.own)
 
     def astype(self, dtype: Any) -> Value:
         """Itself: everything is float32."""
@@ -118,23 +150,29 @@ class Value(Stand):
     def reshape(self, *shape: int) -> Value:
         """The same numbers in another shape."""
         whole = np.empty(self.shape, np.uint8).reshape(*shape).shape
-        if whole[:2] != (1, 1):
+        if whole[: self.lead] != (1,) * self.lead:
             raise Unrecorded(f"the shape {whole}")
-        return Value(self.record, self.buffer, whole[2:])
+        return Value(self.record, self.buffer, whole[self.lead :], self.lead)
 
     def __getitem__(self, key: Any) -> Value:
-        """A run of heads, or of columns."""
-        if not (isinstance(key, tuple) and len(key) == 3 and key[:2] == (slice(None), slice(None))):
+        """A run of heads, or of columns; or the only token, and back."""
+        every = slice(None)
+        if (self.lead, key) in ((2, (every, 0)), (1, (every, None))):
+            return Value(self.record, self.buffer, self.own, 3 - self.lead, self.table)
+        if not (isinstance(key, tuple) and key[:-1] == (every,) * self.lead and isinstance(key[-1], slice)):
             raise Unrecorded(f"the part {key}")
-        start, stop, step = key[2].indices(self.own[0])
+        start, stop, step = key[-1].indices(self.own[0])
         if step != 1:
             raise Unrecorded(f"the part {key}")
         each = math.prod(self.own[1:])
         part = Buffer(self.buffer.number, self.buffer.offset + start * each, (stop - start) * each)
-        return Value(self.record, part, (stop - start, *self.own[1:]))
+        return Value(self.record, part, (stop - start, *self.own[1:]), self.lead)
 
     def __add__(self, other: Any) -> Value:
         return self.with_other("add", other)
+
+    def __sub__(self, other: Any) -> Value:
+        return self.with_other("subtract", other)
 
     def __mul__(self, other: Any) -> Value:
         last = self.record.operations[-1] if self.record.operations else None
@@ -146,6 +184,12 @@ class Value(Stand):
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def other(self, *_: Any) -> Value:
+        """Arithmetic that no published forward does."""
+        raise Unrecorded("arithmetic")
+
+    __neg__ = __rsub__ = __truediv__ = __rtruediv__ = __pow__ = other
+
     def with_other(self, name: str, other: Any) -> Value:
         """An operation on two activations of one shape, or on one and a constant row."""
         if isinstance(other, Value):
@@ -153,7 +197,9 @@ class Value(Stand):
                 raise Unrecorded(f"{name} of {self.own} and {other.own}")
             return self.record.write(name, (self, other), self.own)
         row = np.broadcast_to(np.asarray(other, np.float32), self.own).ravel()
-        constant = self.record.feed(self.own, lambda ids, positions: row)
+        if self.table is not None and name == "add":
+            return _row_of(self.record, self.table + row)
+        constant = self.record.feed(self.own, lambda ids, positions: row, self.lead)
         return self.record.write(name, (self, constant), self.own)
 
 
@@ -229,7 +275,14 @@ class Ids(Stand):
 
 
 def _embed(ids: Ids, weight: Array) -> Value:
+    if isinstance(weight, np.ndarray):
+        return _row_of(ids.record, np.ascontiguousarray(weight))
     return ids.record.feed((weight.shape[1],), lambda tokens, positions: nn.embed(tokens, weight))
+
+
+def _row_of(record: Record, table: Array) -> Value:
+    row = record.feed((table.shape[1],), Rows(table))
+    return Value(record, row.buffer, row.own, table=table)
 
 
 Ids.ANSWERS = {"embed": _embed, "token_positions": lambda ids, cache: Places(ids.record)}
@@ -295,8 +348,8 @@ def _extend(slots: Slots, new: Value, positions: Places) -> Slots:
 Slots.ANSWERS = {"extend": _extend}
 
 
-def record(forward: Callable[..., Any], params: nn.Params, config: Any, cache: nn.Cache) -> Record:
-    """Record a forward for caches like this one.
+def record(forward: Callable[..., Any], params: nn.Params, config: Any, state: Any) -> Record:
+    """Record a forward for states like this one: a cache, or what a recurrent model remembers.
 
     Raises
     ------
@@ -304,13 +357,33 @@ def record(forward: Callable[..., Any], params: nn.Params, config: Any, cache: n
         If it does what there is no instruction for.
     """
     made = Record()
+    given = _cache(made, state) if isinstance(state, nn.Cache) else _memory(made, state)
+    logits, found = forward(params, config, Ids(made), given)
+    if not isinstance(logits, Value) or logits.buffer.offset:
+        raise Unrecorded("what forward returns")
+    if isinstance(given, nn.Cache):
+        if found.keys != given.keys or found.values != given.values:
+            raise Unrecorded("a cache that is not the one it was given")
+    else:
+        made.memory = [[value.buffer for value in layer] for layer in found]
+        if any(buffer.offset or buffer in made.past for layer in made.memory for buffer in layer):
+            raise Unrecorded("a memory that is part of something, or stays")
+    made.finish(logits)
+    return made
+
+
+def _cache(made: Record, cache: nn.Cache) -> nn.Cache:
+    if cache.recent:
+        raise Unrecorded("a memory besides keys and values")
     shapes = [keys.shape[2:] for keys in cache.keys]
     keys = tuple(Slots(made, 2 * i, shape) for i, shape in enumerate(shapes))
     values = tuple(Slots(made, 2 * i + 1, shape) for i, shape in enumerate(shapes))
-    if cache.recent:
-        raise Unrecorded("a memory besides keys and values")
-    logits, state = forward(params, config, Ids(made), nn.Cache(keys, values, Places(made)))
-    if not isinstance(logits, Value) or state.keys != keys or state.values != values:
-        raise Unrecorded("what forward returns")
-    made.logits = logits.buffer
-    return made
+    return nn.Cache(keys, values, Places(made))
+
+
+def _memory(made: Record, state: Any) -> tuple[tuple[Value, ...], ...]:
+    def remembered(width: int) -> Value:
+        made.past.append(made.buffer(width))
+        return Value(made, made.past[-1], (width,), lead=1)
+
+    return tuple(tuple(remembered(array.shape[1]) for array in layer) for layer in state)

@@ -13,7 +13,7 @@ import threading
 import numpy as np
 
 from octavo.fast import code
-from octavo.fast.frame import FAILED, FRAME, MOST, SIZE, SLEEPING, THREADS, TURN
+from octavo.fast.frame import FAILED, FRAME, MOST, SLEEPING, TURN
 from octavo.fast.packed import address
 from octavo.nn import Array
 
@@ -23,30 +23,35 @@ class Team:
 
     def __init__(self) -> None:
         self.shared = np.zeros(SLEEPING + MOST, np.int64)
+        self.at = address(self.shared)
         self.wake = [threading.Semaphore(0)]
         self.lock = threading.Lock()
 
-    def run(self, frame: Array, words: Array) -> None:
-        """Run a program of instructions [N, words]; whoever else asks waits until it is done."""
+    def run(self, told: Array, threads: int) -> None:
+        """Run a program, by what `told` makes of it; whoever else asks waits until it is done."""
         with self.lock:
-            shared, threads = self.shared, int(frame[THREADS])
+            shared = self.shared
             while len(self.wake) < threads:
                 self.join()
-            shared[FRAME : FAILED + 1] = address(frame), address(words), *words.shape, 0, 0, 0
-            shared[SIZE] *= words.itemsize
-            code.function("begin")(address(shared), threads, 0)
+            shared[FRAME : FAILED + 1] = told
+            code.function("begin")(self.at, threads, 0)
             for thread in range(1, threads):
                 if shared[SLEEPING + thread]:
                     shared[SLEEPING + thread] = 0
                     self.wake[thread].release()
-            code.function("lead")(address(shared), 0, 0)
+            code.function("lead")(self.at, 0, 0)
             if shared[FAILED]:
                 raise RuntimeError("an instruction failed")
+
+    @staticmethod
+    def told(frame: Array, words: Array) -> Array:
+        """What a team is told of a program: its frame, and its instructions [N, words]."""
+        return np.array([address(frame), address(words), len(words), words.strides[0], 0, 0, 0])
 
     def join(self) -> None:
         """One more thread."""
         thread, wake = len(self.wake), threading.Semaphore(0)
-        at = address(self.shared)
+        at = self.at
         turn, follow = int(self.shared[TURN]), code.function("follow")
 
         def serve() -> None:

@@ -21,7 +21,7 @@ from octavo.fast.frame import (
 from octavo.fast.machine import breathe, call, count, longs, look, put, step_aside
 
 PATIENCE = 2000  # looks before a thread lets others have its processor
-WAKEFUL = 20000  # looks between two programs before it sleeps
+WAKEFUL = 200000  # looks between two programs before it sleeps
 
 
 @compiled

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 FIXED = ()
-WHOLE = ("weight", "weight_ih", "weight_hh")  # the first is read by columns, a cell cuts its own
+WHOLE = ("layers.0.weight", "layers.0.weight_ih")  # what reads tokens is read by columns
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 KINDS = (*GATES, "embedding", "dense", "activation")
 

@@ -1,18 +1,22 @@
 """Machine code: made once for a processor, kept on disk, and loaded without what made it.
 
 `address("rms_norm")` is where the instruction of that name is. `octavo.fast.compiling` makes what is not
-kept yet, which imports Numba and takes seconds; loading what is kept takes LLVM alone, and a millisecond.
-Code is kept beside this file, or, where that cannot be written to, in the user's own cache; both are read.
-A file is named by all that its code depends on: our sources, the compiler, and the processor.
+kept yet, which imports Numba and takes seconds; what is kept is copied to memory, or, where a processor or a
+system needs more than that, loaded by LLVM. Code is kept beside this file, or, where that cannot be written
+to, in the user's own cache; both are read. A file is named by all that its code depends on.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import logging
+import mmap
 import os
 import platform
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,29 +26,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import llvmlite.binding as llvm
-
 from octavo.corpora import user_cache
+from octavo.fast.linking import Image, link
 
 if find_spec("numba") is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
     raise ImportError("there is no Numba, or it is told not to compile")
 
 SOURCES = (
-    "frame",
-    "packed",
-    "compiling",
-    "machine",
-    "lanes",
-    "instructions",
-    "attending",
-    "drawing",
-    "working",
+    *("frame", "packed", "linking", "compiling", "machine", "lanes"),
+    *("instructions", "attending", "drawing", "working"),
 )
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")}
-FEATURES: dict[str, bool] = llvm.get_host_cpu_features()
-HALVES = platform.machine() in ("arm64", "aarch64") or bool(FEATURES.get("f16c"))
-"""Whether the processor converts halves by itself; where it does not, compiling that would crash."""
+COPIED = sys.platform == "linux" and platform.machine() == "x86_64"  # where code need only be copied
 SOON = 1.0  # seconds after which one wonders
 
 Function = Callable[[int, int, int], int]
@@ -57,7 +50,7 @@ class Unmade(Exception):  # noqa: N818 (no mistake: somebody did not want to wai
 
 _MAKE = ContextVar("make", default=True)  # whether code may be made that is not kept
 _LOCK = threading.RLock()
-_ENGINES = list[Any]()  # the one that owns the code, once there is any
+_OWNERS = list[Any]()  # of the memory that the code is in
 _TOLD = list[bool]()  # whether the user knows that something is compiled
 
 
@@ -80,12 +73,8 @@ def address(name: str) -> int:
         If it is not kept, within `only_kept`.
     """
     with _LOCK:
-        engine, symbol = _engine(), symbol_of(name)
-        if not (found := engine.get_function_address(symbol)):
-            engine.add_object_file(llvm.ObjectFileRef.from_data(kept(name) or made(name)))
-            engine.finalize_object()
-            found = engine.get_function_address(symbol)
-    return int(found)
+        image = kept(name) or made(name)
+        return copied(image) if isinstance(image, Image) else loaded(image, symbol_of(name))
 
 
 def symbol_of(name: str) -> str:
@@ -93,13 +82,53 @@ def symbol_of(name: str) -> str:
     return f"octavo_{name}"
 
 
-def _engine() -> Any:
-    if not _ENGINES:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        _ENGINES.append(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
-    return _ENGINES[0]
+def copied(image: Image) -> int:
+    """An image in memory that may be run -> where its function is."""
+    memory = mmap.mmap(-1, len(image.code))
+    at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    memory[:] = image.code
+    library = ctypes.CDLL(None, use_errno=True)
+    for name, place in image.outer.items():
+        struct.pack_into("<Q", memory, place, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+    for place in image.fixups:
+        struct.pack_into("<Q", memory, place, at + struct.unpack_from("<Q", memory, place)[0])
+    protect = library.mprotect
+    protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    if protect(at, len(image.code), mmap.PROT_READ | mmap.PROT_EXEC):
+        raise OSError(ctypes.get_errno(), "the system lets no code be loaded")
+    _OWNERS.append(memory)
+    return at + image.entry
+
+
+def loaded(file: bytes, symbol: str) -> int:
+    """An object file in memory, by LLVM -> where its function is."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(file))
+    engine.finalize_object()
+    _OWNERS.append(engine)
+    return int(engine.get_function_address(symbol))
+
+
+@cache
+def features() -> frozenset[str]:
+    """What this processor can do, by LLVM's names where LLVM is asked, else by Linux's."""
+    if COPIED:
+        with suppress(OSError):
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            return frozenset(next(line for line in lines if line.startswith("flags")).split()[2:])
+    import llvmlite.binding as llvm
+
+    return frozenset(name for name, has in llvm.get_host_cpu_features().items() if has)
+
+
+def halves() -> bool:
+    """Whether the processor converts halves by itself; where it does not, compiling that would crash."""
+    return platform.machine() in ("arm64", "aarch64") or "f16c" in features()
 
 
 @cache
@@ -107,8 +136,7 @@ def key() -> str:
     """All that machine code depends on, in few letters."""
     here = Path(__file__).parent
     texts = [(here / f"{name}.py").read_bytes() for name in SOURCES]
-    processor = llvm.get_host_cpu_name(), sorted(FEATURES.items()), platform.machine()
-    told = repr((llvmlite.__version__, processor, SETTINGS)).encode()
+    told = repr((platform.machine(), sys.platform, sorted(features()), SETTINGS)).encode()
     return hashlib.sha256(b"\0".join([told, *texts])).hexdigest()[:16]
 
 
@@ -117,13 +145,14 @@ def folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", user_cache() / "code"]
 
 
-def kept(name: str) -> bytes | None:
-    """The object file of a function, if it was made before and is whole."""
+def kept(name: str) -> Image | bytes | None:
+    """The code of a function, if it was made before and is whole: an image or an object file."""
     for folder in folders():
         with suppress(OSError):
-            found = (folder / key() / f"{name}.o").read_bytes()
+            found = (folder / key() / f"{name}.code").read_bytes()
             if hashlib.sha256(found[32:]).digest() == found[:32]:
-                return found[32:]
+                first, _, rest = found[32:].partition(b"\n")
+                return Image(**json.loads(first), code=rest) if first else rest
     return None
 
 
@@ -137,19 +166,22 @@ def only_kept() -> Iterator[None]:
         _MAKE.reset(token)
 
 
-def made(name: str) -> bytes:
-    """The object file of a function, compiled now, and kept where that is possible."""
+def made(name: str) -> Image | bytes:
+    """The code of a function, compiled now, and kept where that is possible."""
     if not _MAKE.get():
         raise Unmade(name)
     with announced():
         from octavo.fast.compiling import compile_named
 
-        code = compile_named(name, symbol_of(name))
+        file = compile_named(name, symbol_of(name), copied=COPIED)
+    image = link(file, symbol_of(name)) if COPIED else None
+    first = json.dumps({k: v for k, v in image._asdict().items() if k != "code"}) if image else ""
+    content = first.encode() + b"\n" + (image.code if image else file)
     for folder in folders():
         with suppress(OSError):
-            keep(folder / key() / f"{name}.o", hashlib.sha256(code).digest() + code)
+            keep(folder / key() / f"{name}.code", hashlib.sha256(content).digest() + content)
             break
-    return code
+    return image or file
 
 
 def keep(path: Path, content: bytes) -> None:

@@ -71,8 +71,8 @@ def named(name: str) -> Callable[[F], F]:
     return enter
 
 
-def compile_named(name: str, symbol: str) -> bytes:
-    """The object file of a named function, which `symbol` is to call."""
+def compile_named(name: str, symbol: str, *, copied: bool) -> bytes:
+    """The object file of a named function, which `symbol` is to call; code that may be `copied` anywhere."""
     for room in ROOMS:
         import_module(f"octavo.fast.{room}")
     dispatcher: Any = compiled(MADE[name])
@@ -80,17 +80,16 @@ def compile_named(name: str, symbol: str) -> bytes:
     (found,) = dispatcher.overloads.values()
     text = OWNER.sub(NOBODY, found.library.get_llvm_str())
     text += ENTRY.format(symbol=symbol, name=found.fndesc.mangled_name)
-    return emit(llvm.parse_assembly(text), symbol)
+    return emit(llvm.parse_assembly(text), symbol, copied)
 
 
-def emit(module: Any, symbol: str) -> bytes:
+def emit(module: Any, symbol: str, copied: bool) -> bytes:
     """The machine code of a module's function `symbol`, and of what it calls."""
     module.verify()
     target = llvm.Target.from_triple(module.triple)
     features = llvm.get_host_cpu_features().flatten()
-    machine = target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3, codemodel="jitdefault", jit=True
-    )
+    how = {"reloc": "pic", "codemodel": "small"} if copied else {"codemodel": "jitdefault", "jit": True}
+    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, **how)
     for part in [*module.functions, *module.global_variables]:
         if not part.is_declaration and part.name != symbol:
             part.linkage = "internal"

@@ -141,7 +141,7 @@ class Program:
         """A weight laid out, once for all who use it."""
         if id(weight) not in self.packs:
             self.kept.append(weight)  # so that no other has its id
-            self.packs[id(weight)] = pack(weight, code.HALVES)
+            self.packs[id(weight)] = pack(weight, code.halves())
         return self.packs[id(weight)]
 
     # ------------------------------------------------------------ running

@@ -10,8 +10,9 @@ with every such place cast by hand, and the harder one to beat. Both sides draw 
 characters) with the same seeds, turn and turn about, and the medians are compared. Rounding may part two
 texts at a close draw; fewer than nine tokens in ten alike, and there is no comparison.
 
-Octavo's GRU is timed as a process that writes much runs it, its compiled twins imported; with
-``--equations``, or without Numba, as a process begins.
+Octavo's models are timed as a process that writes much runs them, by compiled programs, also with their
+weights in 8 bits, which the course's loop is given widened; with ``--equations``, or without Numba, as a
+process begins.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import octavo
 from octavo import decoding
 from octavo.model import Model
+from octavo.quant import widened
 
 PROMPT = "ANTONIO:\nDo you not hear me speak?"
 
@@ -120,9 +122,10 @@ def compare(
 ) -> str:
     """A row of the table: both speeds, medians over the rounds, and their ratio round by round."""
     theirs, ours, ratios = [], [], []
+    plain = model.with_params(widened(model.params))
     for seed in range(rounds):
         started = time.perf_counter()
-        expected = loop(model, ids, new, k, seed, dtype)
+        expected = loop(plain, ids, new, k, seed, dtype)
         between = time.perf_counter()
         found = [t.id for t in octavo.tokens(model, ids, limit=new, top_k=k, seed=seed)]
         ended = time.perf_counter()
@@ -139,21 +142,26 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--equations", action="store_true", help="leave Octavo's compiled twins out")
+    parser.add_argument("--equations", action="store_true", help="leave Octavo's compiled programs out")
     options = parser.parse_args()
     rounds = options.rounds
     decoding.LOADING_PAYS = decoding.MAKING_PAYS = sys.maxsize if options.equations else 0
-    bard, christie = octavo.load("bard"), octavo.load("christie-gru")
-    list(octavo.tokens(christie, [0], limit=9))  # compiles, or reads what an earlier run compiled
+    kinds: tuple[str | None, ...] = (None, "q8")
+    bard, small_bard = (octavo.load("bard", quantize=kind) for kind in kinds)
+    christie, small_christie = (octavo.load("christie-gru", quantize=kind) for kind in kinds)
+    for model in (bard, small_bard, christie, small_christie):
+        list(octavo.tokens(model, [0], limit=9))  # compiles, or reads what an earlier run compiled
     print("| model | course, tokens/s | octavo, tokens/s | ratio |")
     print("|---|---|---|---|")
     prompt = bard.text_tokenizer().encode(PROMPT)[:10]
     poirot = christie.text_tokenizer().encode("poirot ")
     for how, dtype in (("as typed", np.float64), ("in float32", np.float32)):
-        name = f"bard, 118 tokens after 10; the course's loop {how}"
-        print(compare(name, bard, course_transformer, prompt, 118, 5, rounds, dtype))
-        name = f"christie-gru, 2,000 characters; the course's loop {how}"
-        print(compare(name, christie, course_gru, poirot, 2000, 41, rounds, dtype))
+        for kind, model in (("", bard), (" in 8 bits", small_bard)):
+            name = f"bard{kind}, 118 tokens after 10; the course's loop {how}"
+            print(compare(name, model, course_transformer, prompt, 118, 5, rounds, dtype), flush=True)
+        for kind, model in (("", christie), (" in 8 bits", small_christie)):
+            name = f"christie-gru{kind}, 2,000 characters; the course's loop {how}"
+            print(compare(name, model, course_gru, poirot, 2000, 41, rounds, dtype), flush=True)
 
 
 if __name__ == "__main__":

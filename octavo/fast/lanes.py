@@ -31,7 +31,6 @@ cgutils: Any = untyped
 
 WIDE = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # lanes of a register
 HALF = 16  # lanes that `products` takes at once
-BLOCKS = 2  # of a row that `product` takes at once: eight sums, as an addition takes four steps
 ROWS = 6  # rows of x that `products` takes at once: twelve sums in sixteen registers
 SLOTS_AHEAD = 8  # slots of a cache by which attention asks for keys and values before it reads them
 AHEAD = 4096  # bytes by which a product asks for its weights before it reads them: a page of memory
@@ -219,30 +218,18 @@ def write_product(builder: Any, kind: Kind, panel: Any, blocks: Any, x: Any, sum
     w = Writer(builder)
     firsts = range(0, LANES, w.lanes)
     totals = [cgutils.alloca_once_value(builder, w.zero()) for _ in firsts]
-
-    def some(first: Any, together: int) -> None:
-        """Blocks whose columns are taken in turn, so that no addition waits for the one before it."""
-        numbers = [builder.add(first, ir.Constant(LONG, i)) for i in range(together)]
-        places = [builder.add(panel, w.times(number, kind.size)) for number in numbers]
-        rows = [builder.add(x, w.times(number, 4 * kind.group)) for number in numbers]
-        for line in range(0, together * kind.size, 64):
-            w.fetch(places[0], AHEAD + line)
-        s = [[w.zero() for _ in firsts] for _ in numbers]
-        taken = zip(*(w.columns(kind, place, exact=False) for place in places), strict=True)
-        for column, of_blocks in enumerate(taken):
-            for i, weights in enumerate(of_blocks):
-                number = w.spread(rows[i], 4 * column)
-                s[i] = [w.fma(weight, number, total) for weight, total in zip(weights, s[i], strict=True)]
-        for place, number, found in zip(places, numbers, s, strict=True):
-            summed = w.spread(sums, w.times(number, 4)) if kind.offsets else None
-            for lane, total, part in zip(firsts, totals, found, strict=True):
-                builder.store(w.added(kind, place, lane, part, builder.load(total), summed), total)
-
-    with cgutils.for_range(builder, builder.udiv(blocks, ir.Constant(LONG, BLOCKS))) as loop:
-        some(w.times(loop.index, BLOCKS), BLOCKS)
-    rest = builder.urem(blocks, ir.Constant(LONG, BLOCKS))
-    with cgutils.for_range(builder, rest) as loop:
-        some(builder.add(builder.sub(blocks, rest), loop.index), 1)
+    with cgutils.for_range(builder, blocks) as loop:
+        block = builder.add(panel, w.times(loop.index, kind.size))
+        here = builder.add(x, w.times(loop.index, 4 * kind.group))
+        for line in range(0, kind.size, 64):
+            w.fetch(block, AHEAD + line)
+        s = [w.zero() for _ in firsts]
+        for column, weights in enumerate(w.columns(kind, block, exact=False)):
+            number = w.spread(here, 4 * column)
+            s = [w.fma(weight, number, total) for weight, total in zip(weights, s, strict=True)]
+        summed = w.spread(sums, w.times(loop.index, 4)) if kind.offsets else None
+        for first, total, found in zip(firsts, totals, s, strict=True):
+            builder.store(w.added(kind, block, first, found, builder.load(total), summed), total)
     for first, total in zip(firsts, totals, strict=True):
         w.store(builder.load(total), y, 4 * first)
 

@@ -174,7 +174,7 @@ def steps(args: argparse.Namespace) -> None:
     for name, (kind, sizes, batch, vocabulary) in cases.items():
         ours = octavo_step(kind, sizes, batch, vocabulary)
         theirs = {
-            how: torch_step(kind, batch, vocabulary, how == "compiled") for how in ("eager", "compiled")
+            how: torch_step(kind, batch, vocabulary, compiled=how == "compiled") for how in ("eager", "compiled")
         }
         speeds: dict[str, list[float]] = {"ours": [], "eager": [], "compiled": []}
         for _ in range(args.rounds):
@@ -277,7 +277,7 @@ def torch_step(kind: str, batch: int, vocabulary: int, *, compiled: bool) -> Cal
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         rule.step()
-        assert math.isfinite(float(loss))
+        assert math.isfinite(float(loss.detach()))
 
     step()
     step()

@@ -112,3 +112,10 @@ def test_a_large_vocabulary_is_sorted_by_numpy() -> None:
     twin = twin_of(Sampling(), FEW)
     assert 0 <= twin(np.zeros(FEW, np.float32), np.zeros(FEW, bool), np.random.default_rng(0))[0] < FEW
     assert pick(Sampling(), FEW + 1) is None
+
+
+def test_a_draw_writes_to_no_memory_but_its_own() -> None:
+    twin, logits, none = twin_of(Sampling(), 40), np.zeros(40, np.float32), np.zeros(40, bool)
+    others = [np.full(40, -1) for _ in range(20)]  # they get what was just given back
+    twin(logits, none, np.random.default_rng(0))
+    assert all((other == -1).all() for other in others)

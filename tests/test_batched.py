@@ -1,6 +1,5 @@
 """Many sequences together: each is what it is alone, whoever joins and leaves."""
 
-import sys
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import octavo
 from octavo import OctavoError, completions, decoding, fast
 from octavo.batched import Batch, Row
 from octavo.completions import Request
+from octavo.fast import code, picks
 from octavo.generate import pieces
 from octavo.model import Model
 from octavo.sample import Sampling
@@ -103,27 +103,39 @@ def test_jax_parameters_write_the_same(name: str) -> None:
         assert [t.id for t in found] == [t.id for t in alone(model, options)]
 
 
-def test_twins_take_over_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    from octavo import twins
+@pytest.mark.parametrize(("name", "equations"), [("gru", 0), ("mixed", 11)])
+def test_twins_draw_from_when_they_are_loaded(
+    name: str, equations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once where steps are compiled; else in the middle, with the token for which loading them pays."""
+    model, wanted = build(name), asked()
+    steps, draws = list[int](), [0, 0]  # rows of each compiled step; draws by NumPy, by twins
+    call, pick, twin = fast.Compiled.__call__, Sampling.pick, picks.pick
+    expected = [alone(model, options) for options in wanted]
 
-    model, wanted = build("gru"), asked()
-    taken: list[int] = []
-    forward = twins.forward
+    def counted(which: int, pick: Any) -> Any:
+        def run(*args: Any) -> Any:
+            draws[which] += 1
+            return pick(*args)
 
-    def counted(c: Any, params: Any) -> Any:
-        step = forward(c, params)
-        return step and (lambda tokens, state: (taken.append(len(tokens)), step(tokens, state))[1])
+        return run
 
-    monkeypatch.setattr(twins, "forward", counted)
-    monkeypatch.delitem(sys.modules, "octavo.twins")
-    monkeypatch.delitem(sys.modules, "octavo.fast.program", raising=False)
-    monkeypatch.setattr(decoding, "WRITTEN", iter(range(1, 10**9)))
-    monkeypatch.setattr(decoding, "TWINS_PAY", 12)
+    def counted_call(step: Any, tokens: Any, state: Any) -> Any:
+        steps.append(len(tokens))
+        return call(step, tokens, state)
+
+    code.function("draw")  # so that it is kept
+    monkeypatch.setattr(fast.Compiled, "__call__", counted_call)
+    monkeypatch.setattr(Sampling, "pick", counted(0, pick))
+    monkeypatch.setattr(picks, "pick", lambda *args: counted(1, twin(*args)))
+    monkeypatch.setattr(decoding.Hurry, "done", 0)
+    monkeypatch.setattr(decoding, "LOADING_PAYS", 12 * sum(p.size for p in model.params.values()))
     found = together(model, wanted, 3)
-    assert taken
-    assert max(taken) > 1
-    for tokens, options in zip(found, wanted, strict=True):
-        assert [t.id for t in tokens] == [t.id for t in alone(model, options)]
+    assert draws[0] == equations
+    assert draws[1] > 20
+    assert (max(steps, default=0) > 1) == (name == "gru")
+    for tokens, before in zip(found, expected, strict=True):
+        assert [t.id for t in tokens] == [t.id for t in before]
 
 
 class Counter:
@@ -141,7 +153,7 @@ class Counter:
         monkeypatch.setattr(fast, "compiled", lambda model: None)
 
 
-@pytest.mark.parametrize("name", ["mixed", "llama-tied"])  # neither has twins, which are not counted
+@pytest.mark.parametrize("name", ["gru", "llama-tied"])
 def test_one_prompt_many_times_is_read_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(name)
     calls = Counter(model, monkeypatch)

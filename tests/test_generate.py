@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,7 +20,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo import OctavoError, Token, decoding, fast, nn, texts, twins
+from octavo import OctavoError, Token, decoding, fast, nn, texts
+from octavo.fast import code
+from octavo.fast.recorded import Stand
 from octavo.model import Model
 from octavo.tokenizers import from_ranks
 
@@ -79,30 +82,29 @@ def test_log_probabilities_are_the_model_s_own_whatever_the_options() -> None:
 
 
 class Counter:
-    """Counts the calls of an architecture's forward, and of its twin's, and the tokens they read."""
+    """Counts the calls of an architecture's forward, and of compiled steps, and the tokens they read."""
 
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lengths: list[int] = []
         self.by_twins = 0
-        forward, twin = model.architecture.forward, twins.forward
+        forward = model.architecture.forward
 
         def counted(p: Any, c: Any, tokens: Any, state: Any = None) -> Any:
-            self.lengths.append(tokens.shape[1])
+            if not isinstance(tokens, Stand):  # that would be a recording
+                self.lengths.append(tokens.shape[1])
             return forward(p, c, tokens, state)
 
-        def counted_twin(c: Any, params: Any) -> Any:
-            step = twin(c, params)
-
-            def run(tokens: Any, state: Any) -> Any:
+        def counted_twin(step: Any) -> Any:
+            def run(compiled: Any, tokens: Any, state: Any) -> Any:
                 self.lengths.append(tokens.shape[1])
                 self.by_twins += 1
-                return step(tokens, state)
+                return step(compiled, tokens, state)
 
-            return step and run
+            return run
 
         monkeypatch.setattr(model.architecture, "forward", counted)
-        monkeypatch.setattr(twins, "forward", counted_twin)
-        monkeypatch.setattr(fast, "compiled", lambda model: None)
+        for name in ("__call__", "last"):
+            monkeypatch.setattr(fast.Compiled, name, counted_twin(getattr(fast.Compiled, name)))
 
 
 @every
@@ -187,47 +189,92 @@ def test_jax_parameters_write_the_same_text(name: str) -> None:
 # ---------------------------------------------------------------- equations and twins
 
 
-def cold(monkeypatch: pytest.MonkeyPatch, written: int = 0, pay: int = decoding.TWINS_PAY) -> None:
-    """As in a process that has imported nothing compiled and has written some tokens."""
-    monkeypatch.delitem(sys.modules, "octavo.twins")
-    monkeypatch.delitem(sys.modules, "octavo.fast.program", raising=False)
-    monkeypatch.setattr(decoding, "WRITTEN", iter(range(written + 1, 10**9)))
-    monkeypatch.setattr(decoding, "TWINS_PAY", pay)
+def weights(model: Model) -> int:
+    return sum(p.size for p in model.params.values())
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "gru-before", "lstm"])
+def cold(monkeypatch: pytest.MonkeyPatch, done: int = 0, pay: int = decoding.LOADING_PAYS) -> None:
+    """As in a process that has loaded nothing compiled and multiplied so many weights by the equations."""
+    monkeypatch.setattr(decoding, "sys", SimpleNamespace(modules={}))  # all that it asks of `sys`
+    monkeypatch.setattr(decoding.Hurry, "done", done)
+    monkeypatch.setattr(decoding, "LOADING_PAYS", pay)
+
+
+def kept(model: Model) -> Model:
+    """The model, whose compiled code is kept by now."""
+    assert fast.compiled(model) is not None
+    code.function("draw")
+    return model
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru-before", "lstm", "llama"])
 @pytest.mark.parametrize(
     "options", [{}, {"temperature": 0}, {"top_k": 3, "repetition_penalty": 1.3, "logit_bias": {2: 1.0}}]
 )
 def test_twins_write_what_the_equations_write(
     name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, drawn = build(name), []
-    for pay in (0, 30, 10**9):
+    sizes = {"max_position_embeddings": 100} if name == "llama" else {}
+    model, drawn = kept(build(name, **sizes)), []
+    for pay in (1, 30, 10**9):  # tokens
         with monkeypatch.context() as patch:
-            cold(patch, pay=pay)
+            cold(patch, pay=pay * weights(model))
             calls = Counter(model, patch)
             drawn.append(list(octavo.tokens(model, [1, 2], limit=60, seed=2, **options)))
-            assert calls.by_twins == max(59 - pay, 0)
+            assert calls.by_twins == max(60 - pay, 0)  # with this draw they begin, and read its token
             assert sum(calls.lengths) == 2 + 59
     for other in drawn[1:]:
         assert [t.id for t in other] == [t.id for t in drawn[0]]
         np.testing.assert_allclose([t.logprob for t in other], [t.logprob for t in drawn[0]], atol=1e-5)
 
 
-def test_a_process_that_writes_little_never_imports_the_twins(monkeypatch: pytest.MonkeyPatch) -> None:
-    cold(monkeypatch, written=decoding.TWINS_PAY - 100)
-    calls = Counter(build("gru"), monkeypatch)
-    ids_of(build("gru"), [1], limit=60, seed=0)
-    assert (calls.by_twins, "octavo.twins" in sys.modules) == (0, False)
-    ids_of(build("gru"), [1], limit=60, seed=0)
-    assert calls.by_twins == 19  # of all models together
+def test_a_process_that_writes_little_never_loads_the_twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = kept(build("gru")), list[Model]()
+    at_once = fast.at_once
+    monkeypatch.setattr(fast, "at_once", lambda model: (asked.append(model), at_once(model))[1])
+    cold(monkeypatch, done=decoding.LOADING_PAYS - 100 * weights(model))
+    calls = Counter(model, monkeypatch)
+    ids_of(model, [1], limit=60, seed=0)
+    assert (calls.by_twins, asked) == (0, [])
+    other = build("gru", seed=1)
+    ids_of(other, [1], limit=60, seed=0)
+    assert (calls.by_twins, asked) == (20, [other])  # of all models together
+    ids_of(model, [1], limit=60, seed=0)
+    assert calls.by_twins == 20 + 59  # from the first draw on
     monkeypatch.undo()
-    assert decoding.TWINS_PAY >= texts.RECURRENT_LIMIT  # what the command line writes when not told
+    for name in ("christie-rnn", "christie-gru"):  # what the command line writes when not told
+        assert texts.RECURRENT_LIMIT * weights(octavo.load(name)) < decoding.LOADING_PAYS
+
+
+def test_twins_that_are_not_kept_are_waited_for_only_by_who_writes_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, asked = kept(build("gru")), list[Model]()
+    monkeypatch.setattr(fast, "at_once", lambda model: asked.append(model))
+    cold(monkeypatch, pay=10 * weights(model))
+    monkeypatch.setattr(decoding, "MAKING_PAYS", 30 * weights(model))
+    calls = Counter(model, monkeypatch)
+    ids_of(model, [1], limit=29, seed=0)
+    assert (calls.by_twins, asked) == (0, [model])  # with the tenth draw, once
+    decoding.Hurry.done = 0
+    ids_of(model, [1], limit=60, seed=0)
+    assert (calls.by_twins, asked) == (30, [model, model])
+
+
+def test_who_has_loaded_twins_writes_by_them_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = kept(build("gru"))
+    calls = Counter(model, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding.Hurry, "done", 0)
+        ids_of(model, [1, 2], limit=9, seed=0)
+        assert (calls.by_twins, calls.lengths) == (9, [2, *[1] * 8])
+        patch.setattr(fast, "at_once", lambda model: False)  # but waits for none
+        ids_of(model, [1, 2], limit=9, seed=0)
+        assert calls.by_twins == 9
 
 
 def test_models_without_a_twin_are_left_to_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
-    for model in (build("mixed"), build("gru", dtype=np.float64), wide("plain")):
+    for model in (build("mixed"), build("gru", dtype=np.float64), build("folio")):
         with monkeypatch.context() as patch:
             cold(patch, pay=0)
             calls = Counter(model, patch)
@@ -237,10 +284,14 @@ def test_models_without_a_twin_are_left_to_the_equations(monkeypatch: pytest.Mon
 
 
 def test_weights_that_change_between_two_texts_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build("gru")
+    model = kept(build("gru"))
+    turned = model.with_params({n: -p if "_hh" in n else p for n, p in model.params.items()})
     before = ids_of(model, [1], limit=40, seed=0)
-    model.params["layers.0.weight_hh"][:] *= -1
-    assert ids_of(model, [1], limit=40, seed=0) != before
+    after = ids_of(turned, [1], limit=40, seed=0)
+    assert after != before
+    cold(monkeypatch)
+    assert ids_of(model, [1], limit=40, seed=0) == before
+    assert ids_of(turned, [1], limit=40, seed=0) == after
 
 
 def test_threads_write_at_once() -> None:
@@ -263,24 +314,35 @@ import sys, octavo
 from octavo import decoding
 model = octavo.load("christie-rnn")
 {}
-print(octavo.generate(model, "poirot ", limit=80, seed=3), "numba" in sys.modules)
+print(octavo.generate(model, "poirot ", limit=60, seed=3))
+print("octavo.fast.code" in sys.modules, "numba" in sys.modules)
 """
+AT_ONCE = "decoding.LOADING_PAYS = decoding.MAKING_PAYS = 0; "
+
+
+def written(first: str = "") -> tuple[str, list[str]]:
+    """What a new process writes that begins so, and whether it has loaded compiled code, and Numba."""
+    text, _, loaded = python(WRITE.format(first)).strip().rpartition("\n")
+    return text, loaded.split()
 
 
 def test_without_numba_the_equations_write() -> None:
-    with_it = python(WRITE.format("decoding.TWINS_PAY = 9"))
-    without = python(WRITE.format("decoding.TWINS_PAY = 9; sys.modules['numba'] = None"))
-    assert without.split(" True")[0] == with_it.split(" True")[0]
-    assert python(WRITE.format("import os; os.environ['NUMBA_DISABLE_JIT'] = '1'; decoding.TWINS_PAY = 9"))
+    kept(octavo.load("christie-rnn"))
+    text, (loaded, _) = written(AT_ONCE)
+    assert loaded == "True"
+    assert written(AT_ONCE + "sys.modules['numba'] = None")[0] == text
+    told = "import os; os.environ['NUMBA_DISABLE_JIT'] = '1'"
+    assert written(AT_ONCE + told) == (text, ["False", "False"])
 
 
-def test_short_texts_do_not_wait_for_numba() -> None:
-    assert python(WRITE.format("")).endswith("False\n")
-    bard = "model = octavo.load('bard')"
-    assert python(WRITE.format(bard)).endswith("False\n")
-    by_program = python(WRITE.format(bard + "; decoding.TWINS_PAY = 9"))
-    assert by_program.endswith("True\n")
-    assert by_program.split(" True")[0] == python(WRITE.format(bard)).split(" False")[0]
+def test_short_texts_do_not_wait_for_twins() -> None:
+    bard = "model = octavo.load('bard'); "
+    nothing = ["False", "False"]
+    assert written()[1] == nothing
+    by_equations, loaded = written(bard)
+    assert loaded == nothing
+    by_program, (loaded_then, _) = written(bard + AT_ONCE)
+    assert (by_program, loaded_then) == (by_equations, "True")
 
 
 # ---------------------------------------------------------------- the context

@@ -26,7 +26,8 @@ def pick(sampling: Sampling, vocab_size: int) -> Pick | None:
         return None
     greedy = sampling.temperature < GREEDY
     logits, own, weights = np.zeros((3, vocab_size), np.float32)
-    ids, told = np.zeros(vocab_size, np.int64), np.zeros(frame.LOGPROB + 1, np.int64)
+    told = np.zeros(frame.LOGPROB + 1 + vocab_size, np.int64)  # and after what is told, room for ids
+    ids = told[frame.LOGPROB + 1 :]
     numbers, draw, at = told.view(np.float64), code.function("draw"), address(told)
     told[: frame.WEIGHTS + 1] = [address(array) for array in (logits, own, ids, weights)]
     told[frame.VOCABULARY] = vocab_size

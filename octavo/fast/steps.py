@@ -61,13 +61,12 @@ class Memory:
     """A place for what a recurrent model remembers of some rows."""
 
     def __init__(self, widths: list[list[tuple[int, int]]], rows: int) -> None:
-        whole = [[np.zeros((rows, stride), np.float32) for _, stride in layer] for layer in widths]
-        self.rows, self.at = rows, [address(array) for layer in whole for array in layer]
-        self.state = tuple(
-            tuple(array[:, :width] for array, (width, _) in zip(arrays, layer, strict=True))
-            for arrays, layer in zip(whole, widths, strict=True)
-        )
-        self.parts = [
+        self.arrays = [np.zeros((rows, stride), np.float32) for layer in widths for _, stride in layer]
+        self.rows, self.at = rows, [address(array) for array in self.arrays]
+        arrays = iter(self.arrays)
+        self.state = tuple(tuple(next(arrays)[:, :width] for width, _ in layer) for layer in widths)
+        self.parts: list[Any] = [
+            *self.arrays,  # which a view of a part refers to, not the part
             self.state,
             *filter(None, self.state),
             *(part for layer in self.state for part in layer),

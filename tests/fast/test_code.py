@@ -1,0 +1,208 @@
+"""Machine code that is kept: whole or not at all, found again, and never a reason to fail."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import octavo
+from octavo import fast
+from octavo.fast import code, compiling
+from octavo.fast.frame import FUNCTION, MOST, TURN
+from octavo.fast.packed import address
+from octavo.fast.steps import CacheStep
+
+from ..conftest import build
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for code, of a process that has none yet; it is compiled into it."""
+    monkeypatch.setattr(code, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(code, "_ENGINES", [])
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def begin() -> bytes:
+    """The machine code of `begin`, as it is kept."""
+    return code.kept("begin") or code.made("begin")
+
+
+@pytest.fixture
+def compilings(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is compiled, which takes no time: it is `begin` that is asked for."""
+    names = list[str]()
+
+    def compile_named(name: str, symbol: str) -> bytes:
+        names.append(name)
+        assert symbol == "octavo_begin"
+        return begin
+
+    monkeypatch.setattr(compiling, "compile_named", compile_named)
+    return names
+
+
+def begins() -> bool:
+    """Whether `begin`, loaded anew, does what it is for."""
+    function = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(code.address.__wrapped__("begin"))
+    shared = np.zeros(TURN + 1, np.int64)
+    function(address(shared), 3, 0)
+    return bool(shared[TURN] == MOST + 3)
+
+
+def test_what_is_compiled_is_kept_and_found(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code.kept("begin") is None
+    assert begins()
+    path = empty / code.key() / "begin.o"
+    assert [other.name for other in path.parent.iterdir()] == ["begin.o"]  # nothing is left beside it
+
+    def never(*_: Any) -> bytes:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(compiling, "compile_named", never)
+    code._ENGINES.clear()
+    assert begins()
+
+
+def test_a_damaged_file_is_compiled_anew_and_not_run(
+    empty: Path, compilings: list[str], begin: bytes
+) -> None:
+    assert begins()
+    path = empty / code.key() / "begin.o"
+    whole = path.read_bytes()
+    assert code.kept("begin") == begin
+    middle, end = len(whole) // 2, len(whole)
+    flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in (0, 31, 32, middle, end - 1)]
+    cut = [whole[:n] for n in (0, 10, 32, middle, end - 1)]
+    for i, damaged in enumerate([*flipped, *cut, whole + b"\0"]):
+        path.write_bytes(damaged)
+        assert code.kept("begin") is None
+        code._ENGINES.clear()
+        assert begins()
+        assert compilings == ["begin"] * (i + 2)
+        assert path.read_bytes() == whole
+
+
+def test_folders_that_cannot_be_written_to_stop_nothing(
+    empty: Path, compilings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty / "file").write_text("in the way")
+    monkeypatch.setattr(code, "folders", lambda: [empty / "file" / "code"])
+    assert begins()
+    monkeypatch.setattr(code, "folders", lambda: [empty / "file" / "code", empty / "own"])
+    for _ in range(2):
+        code._ENGINES.clear()
+        assert begins()
+    assert compilings == ["begin"] * 2  # the second folder kept it
+    assert (empty / "own" / code.key() / "begin.o").exists()
+
+
+def test_a_file_that_could_not_be_written_whole_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Any) -> Path:
+        raise OSError("no room")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no room"):
+        code.keep(tmp_path / "key" / "begin.o", b"code")
+    assert list((tmp_path / "key").iterdir()) == []
+
+
+def test_who_does_not_wait_is_told_so(empty: Path, compilings: list[str]) -> None:
+    with code.only_kept():
+        for ask in (code.made, code.address.__wrapped__):
+            with pytest.raises(code.Unmade, match="begin"):
+                ask("begin")
+    assert compilings == []
+    assert begins()
+    code._ENGINES.clear()
+    with code.only_kept():
+        assert begins()
+
+
+def test_there_is_no_other_function() -> None:
+    with pytest.raises(KeyError):
+        code.address("divide")
+
+
+def test_other_sources_or_processors_have_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = code.key.__wrapped__
+    assert key() == code.key()
+    monkeypatch.setattr(code, "FEATURES", {**code.FEATURES, "another": True})
+    assert key() != code.key()
+    monkeypatch.undo()
+    monkeypatch.setattr(code, "SETTINGS", {"NUMBA_BOUNDSCHECK": "1"})
+    assert key() != code.key()
+    monkeypatch.undo()
+    monkeypatch.setattr(code, "SOURCES", code.SOURCES[1:])
+    assert key() != code.key()
+
+
+# ---------------------------------------------------------------- processes
+
+
+def python(program: str) -> str:
+    """What a new Python prints."""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
+def test_kept_code_is_loaded_without_numba() -> None:
+    assert fast.compiled(octavo.load("christie-rnn")) is not None
+    code.function("draw")
+    program = """
+import sys, octavo
+from octavo import decoding, fast
+decoding.LOADING_PAYS = 0
+model = octavo.load("christie-rnn")
+octavo.generate(model, "poirot ", limit=20, seed=3)
+print(type(fast._MADE[model]).__name__, "llvmlite" in sys.modules, "numba" in sys.modules)
+"""
+    assert python(program) == "Compiled True False"
+
+
+def test_a_model_whose_code_is_not_kept_is_not_compiled_at_once() -> None:
+    program = """
+import sys, octavo
+from octavo import fast
+from octavo.fast import code
+code.folders = lambda: []
+model = octavo.load("christie-rnn")
+print(fast.at_once(model), fast.at_once(model), model in fast._MADE, "numba" in sys.modules)
+"""
+    assert python(program) == "False False False False"
+
+
+# ---------------------------------------------------------------- instructions that fail
+
+
+def test_an_instruction_that_fails_gives_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = build("llama"), np.array([[1, 2]])
+    made = fast.Compiled(model)
+    step = CacheStep(made.record, 2, "float32", made.packs)
+    expected = step(ids, model.init_state(1, 2))[0].copy()
+
+    def fails(frame: int, args: int, thread: int) -> int:
+        if frame:
+            raise ValueError("no")
+        return args + thread
+
+    monkeypatch.setattr(code, "folders", lambda: [tmp_path])
+    monkeypatch.setitem(compiling.MADE, "fails", fails)
+    at = code.address.__wrapped__("fails")
+    function = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(at)
+    assert (function(0, 3, 4), function(1, 3, 4)) == (7, -1)
+    words = step.program.words
+    right, words[3, FUNCTION] = words[3, FUNCTION], at
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="an instruction failed"):
+            step(ids, model.init_state(1, 2))
+    words[3, FUNCTION] = right
+    np.testing.assert_array_equal(step(ids, model.init_state(1, 2))[0], expected)

@@ -115,9 +115,8 @@ def read_merges(merges: object, vocab: Mapping[str, int]) -> Merges:
     if {*map(len, pairs)} - {2} or {*map(type, chain.from_iterable(pairs))} - {str}:
         at = next(at for at, pair in enumerate(pairs) if [*map(type, pair)] != [str, str])
         raise OctavoError(f"each merge must be two tokens, found {shown(given[at])}")
-    safe = (
-        max(map(len, vocab), default=0) // 4 if "" not in vocab else 0
-    )  # characters; UTF-8 has 4 bytes at most
+    # Characters, of which the longest token has four times as many: more than those have bytes.
+    safe = max(map(len, vocab), default=0) // 4 if "" not in vocab else 0
     require_merges([(left, right) for left, right in pairs if len(left) + len(right) > safe], vocab)
     return pairs
 

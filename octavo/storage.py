@@ -142,7 +142,7 @@ def locate(path: str | Path) -> Path:
 
 def _read(source: Path, weights: str | Path | None, config: dict[str, Any]) -> tuple[Any, ...]:
     """Model type, config and parameters, of GGUF metadata too: by the `read` of the format of the content."""
-    if not source.is_dir():
+    if not source.is_dir() and not _is_gguf(source):
         from octavo.formats import keras
 
         if keras.recognise(source):
@@ -155,12 +155,21 @@ def _read(source: Path, weights: str | Path | None, config: dict[str, Any]) -> t
     return tuple(read(source, **config))
 
 
+def _is_gguf(source: Path) -> bool:
+    """Whether a file is of that format, which is asked first: others take longer to import."""
+    from octavo.formats import gguf
+
+    return gguf.recognise(source)
+
+
 def _reader(source: Path) -> Any:
     """The format's `read`, by the content of the file."""
-    from octavo.formats import gguf, llama2c, nanogpt, npz, torch_zip
+    if _is_gguf(source):
+        from octavo.formats import gguf
 
-    if gguf.recognise(source):
         return gguf.read
+    from octavo.formats import llama2c, nanogpt, npz, torch_zip
+
     if torch_zip.recognise(source):
         return nanogpt.read
     if torch_zip.is_zip(source):

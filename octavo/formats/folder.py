@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -95,6 +93,9 @@ def write(
     `description` is what `octavo.models.describe` gives; `extras` are further files, as texts by name.
     The chat template stands in a file of its own, and in `tokenizer_config.json` for older readers.
     """
+    import secrets
+    import shutil
+
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 

@@ -8,12 +8,13 @@ files, arrays of arrays, models that are split into several files.
 
 from __future__ import annotations
 
-import codecs
 import math
+import mmap
 import reprlib
 import struct
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -76,7 +77,8 @@ def read(path: Path) -> Contents:
         If the file is damaged, cut short, or holds what octavo does not read.
     """
     try:
-        return _Reader(np.asarray(np.memmap(path, np.uint8, "r"))).contents()
+        with path.open("rb") as file:
+            return _Reader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).contents()
     except OctavoError as error:
         raise OctavoError(f"{path}: {error}") from None
     except (OSError, ValueError, OverflowError) as error:  # ValueError: an empty file cannot be mapped
@@ -87,11 +89,11 @@ def read(path: Path) -> Contents:
 class _Reader:
     """One pass over the bytes of a file, from the first on."""
 
-    def __init__(self, data: Array) -> None:
-        self.data, self.bytes, self.place = data, memoryview(data), 0
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.place = data, 0
 
     def contents(self) -> Contents:
-        if bytes(self.take(4)) != MAGIC:
+        if self.take(4) != MAGIC:
             raise OctavoError("this is no GGUF file: it does not begin with GGUF")
         version = self.whole("<I")
         if version not in VERSIONS:
@@ -111,16 +113,17 @@ class _Reader:
             raise OctavoError(f"general.alignment is {printable(repr(alignment))}, no power of two from 8 on")
         begin = -(-self.place // alignment) * alignment
         _require_apart(table, alignment, len(self.data) - begin)
-        return Contents(metadata, {entry.name: self.tensor(entry, begin) for entry in table})
+        room = np.frombuffer(self.data, np.uint8)[begin:]
+        return Contents(metadata, {entry.name: _tensor(entry, room) for entry in table})
 
     # ------------------------------------------------------------ bytes, and their bounds
 
-    def take(self, size: int) -> memoryview:
+    def take(self, size: int) -> bytes:
         """The next `size` bytes."""
         end = self.place + size
-        if end > len(self.bytes):
+        if end > len(self.data):
             raise OctavoError(f"the GGUF file is damaged or cut short: it goes on to byte {end:,} at least")
-        taken = self.bytes[self.place : end]
+        taken = self.data[self.place : end]
         self.place = end
         return taken
 
@@ -132,27 +135,28 @@ class _Reader:
     def count(self, what: str, least: int, most: int = MOST_ENTRIES) -> int:
         """How many things of at least so many bytes follow; there must be room for them."""
         count = self.whole("<Q")
-        if count > min(most, (len(self.bytes) - self.place) // least):
+        if count > min(most, (len(self.data) - self.place) // least):
             raise OctavoError(f"the GGUF file is damaged or cut short: it claims {count:,} {what}")
         return count
 
     def text(self) -> str:
         size = self.whole("<Q")
-        return str(self.take(size), "utf-8", "surrogateescape")
+        return self.take(size).decode("utf-8", "surrogateescape")
 
     def texts(self, count: int) -> list[str]:
         """As many texts; a vocabulary has a hundred thousand, so this is `text` without its calls."""
-        data, place, last, found = self.bytes, self.place, len(self.bytes) - 8, []
-        size, decode = struct.Struct("<Q").unpack_from, codecs.utf_8_decode
-        for _ in range(count):
-            start = place + 8
-            place = start + size(data, place)[0] if place <= last else start
-            if place > len(data):
-                break
-            found.append(decode(data[start:place], "surrogateescape")[0])
+        data, place, size = self.data, self.place, struct.Struct("<Q").unpack_from
+        found: list[bytes] = []
+        with suppress(struct.error, OverflowError):  # past the end, of which `take` tells
+            found = [data[place + 8 : (place := place + 8 + size(data, place)[0])] for _ in range(count)]
         self.place = place
         self.take(0)
-        return found
+        if len(found) < count:
+            self.take(8)
+        try:
+            return list(map(bytes.decode, found))
+        except UnicodeDecodeError:
+            return [text.decode("utf-8", "surrogateescape") for text in found]
 
     def name(self) -> str:
         name = self.text()
@@ -203,14 +207,15 @@ class _Reader:
             raise OctavoError(f"{printable(name)} cannot have the shape {shape}, in blocks of {items}")
         return Entry(name, shape, format, start, math.prod(shape) // items * record)
 
-    def tensor(self, entry: Entry, begin: int) -> Array:
-        """A tensor as float32, or a matrix in another format as `Quantized`; a view of the file."""
-        raw = self.data[begin + entry.start : begin + entry.start + entry.size]
-        if entry.format is None:
-            return raw.view("<f4").reshape(entry.shape)
-        blocks = raw.view(entry.format.record)
-        matrix = Quantized(blocks.reshape(-1, entry.shape[-1] // entry.format.items), entry.format)
-        return matrix if len(entry.shape) == 2 else np.asarray(matrix).reshape(entry.shape)
+
+def _tensor(entry: Entry, data: Array) -> Array:
+    """A tensor as float32, or a matrix in another format as `Quantized`; a view of the file."""
+    raw = data[entry.start : entry.start + entry.size]
+    if entry.format is None:
+        return raw.view("<f4").reshape(entry.shape)
+    blocks = raw.view(entry.format.record)
+    matrix = Quantized(blocks.reshape(-1, entry.shape[-1] // entry.format.items), entry.format)
+    return matrix if len(entry.shape) == 2 else np.asarray(matrix).reshape(entry.shape)
 
 
 def _require_apart(table: list[Entry], alignment: int, room: int) -> None:

@@ -7,50 +7,55 @@ docs/design.md states the contract.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from octavo.checks import SHOWN, printable
 from octavo.errors import OctavoError
-from octavo.models import (
-    folio,
-    gemma3,
-    gpt2,
-    llama,
-    mistral,
-    olmo2,
-    plain,
-    prenorm,
-    published,
-    qwen2,
-    qwen3,
-    recurrent,
-)
+from octavo.models import published, recurrent
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
     from octavo.nn import Array
 
-ARCHITECTURES: dict[str, ModuleType] = {
-    "rnn": recurrent,
-    "gru": recurrent,
-    "lstm": recurrent,
-    "plain": plain,
-    "prenorm": prenorm,
-    "folio": folio,
-    "gpt2": gpt2,
-    "llama": llama,
-    "mistral": mistral,
-    "qwen2": qwen2,
-    "qwen3": qwen3,
-    "gemma3_text": gemma3,
-    "olmo2": olmo2,
+_FILES = {
+    "rnn": "recurrent",
+    "gru": "recurrent",
+    "lstm": "recurrent",
+    "plain": "plain",
+    "prenorm": "prenorm",
+    "folio": "folio",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma3_text": "gemma3",
+    "olmo2": "olmo2",
 }
 
-TEXT_PARTS = {"gemma3": gemma3.text_part}
-"""Model types whose config.json has a part about text, and what takes it out."""
+
+class _Architectures(Mapping[str, ModuleType]):
+    """The module of each model type, imported when it is first asked for: a model needs but one."""
+
+    def __getitem__(self, model_type: str) -> ModuleType:
+        return import_module(f"octavo.models.{_FILES[model_type]}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FILES)
+
+    def __len__(self) -> int:
+        return len(_FILES)
+
+
+ARCHITECTURES = _Architectures()
+
+WHOLE = {"gemma3": "gemma3_text"}
+"""Model types whose config.json has a part about text, and the type that takes it out (`text_part`)."""
 
 CONTEXT = ("context", "max_position_embeddings", "n_positions")
 """The fields in which configs hold the length that a model is trained on."""
@@ -138,8 +143,8 @@ def describe(model_type: str, config: Any) -> dict[str, Any]:
 def told(description: dict[str, Any]) -> dict[str, Any]:
     """What `describe` would say, from a `config.json` that may say more; see `octavo.models.published`."""
     model_type = description.get("model_type")
-    if isinstance(model_type, str) and model_type in TEXT_PARTS:
-        description = TEXT_PARTS[model_type](description)
+    if isinstance(model_type, str) and model_type in WHOLE:
+        description = architecture(WHOLE[model_type]).text_part(description)
         model_type = description["model_type"]
     module = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
     fixed = getattr(module, "PUBLISHED", None)

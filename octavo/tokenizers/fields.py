@@ -5,15 +5,16 @@ What the parts around them mean is the business of `tokenizer_json` and `sentenc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from operator import eq, itemgetter
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from octavo.errors import OctavoError
 from octavo.tokenizers.patterns import well_formed
 
 T = TypeVar("T")
+Merges: TypeAlias = Sequence[tuple[str, ...]]  # pairs, the first to be merged first
 
 # As published models name the token that stands between documents.
 END_OF_TEXT = (
@@ -42,9 +43,7 @@ def assembled(
     }
 
 
-def bpe(
-    vocab: dict[str, int], merges: list[list[str]] | list[str], **options: str | bool | None
-) -> dict[str, Any]:
+def bpe(vocab: dict[str, int], merges: Merges, **options: str | bool | None) -> dict[str, Any]:
     """The part ``model`` of byte-pair encoding."""
     return {
         "type": "BPE",
@@ -95,27 +94,39 @@ def read_vocab(vocab: object) -> dict[str, int]:
     """A table of distinct ids by token, in order of id."""
     if not isinstance(vocab, dict) or not {*map(type, vocab.values())} <= {int}:
         raise OctavoError("the model's vocab must map tokens to integer ids")
+    if _in_order(vocab.values()):
+        return dict(vocab)
     if len(set(vocab.values())) != len(vocab):
         raise OctavoError("the model's vocab gives the same id to two tokens")
-    return dict(vocab if _in_order(vocab.values()) else sorted(vocab.items(), key=itemgetter(1)))
+    return dict(sorted(vocab.items(), key=itemgetter(1)))
 
 
-def read_merges(merges: object, vocab: Mapping[str, int]) -> list[list[str]]:
-    """Pairs of tokens that join to a third; Hugging Face's library panics on joins longer than any token."""
+def read_merges(merges: object, vocab: Mapping[str, int]) -> Merges:
+    """Pairs of texts; whether the vocab has them Hugging Face's library finds out, as soon as it has them.
+
+    But it panics where two join to more bytes than any token has, so that long ones are looked up here.
+    """
     given = listed(merges, "merges")
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in given]
-    if not all(map(_is_pair, pairs)):
-        odd = next(merge for merge, pair in zip(given, pairs, strict=True) if not _is_pair(pair))
-        raise OctavoError(f"each merge must be two tokens, found {shown(odd)}")
-    tokens = {*chain.from_iterable(pairs), *map("".join, pairs)}
-    if lacking := (tokens - vocab.keys()) | (tokens & {""}):
-        odd = next(token for pair in pairs for token in (*pair, "".join(pair)) if token in lacking)
-        raise OctavoError(f"a merge makes or takes {shown(odd)}, a token that the vocab lacks")
+    pairs = [
+        tuple(merge.split(" ") if type(merge) is str else merge if type(merge) in (list, tuple) else ())
+        for merge in given
+    ]
+    # All are looked at together, as there are a hundred thousand; one by one only where one is at fault.
+    if {*map(len, pairs)} - {2} or {*map(type, chain.from_iterable(pairs))} - {str}:
+        at = next(at for at, pair in enumerate(pairs) if [*map(type, pair)] != [str, str])
+        raise OctavoError(f"each merge must be two tokens, found {shown(given[at])}")
+    # Characters, of which the longest token has four times as many: more than those have bytes.
+    safe = max(map(len, vocab), default=0) // 4 if "" not in vocab else 0
+    require_merges([(left, right) for left, right in pairs if len(left) + len(right) > safe], vocab)
     return pairs
 
 
-def _is_pair(merge: Any) -> bool:
-    return type(merge) is list and len(merge) == 2 and type(merge[0]) is type(merge[1]) is str
+def require_merges(merges: Merges, vocab: Mapping[str, int]) -> None:
+    """Refuse pairs that are not of tokens, or do not join to one."""
+    for pair in merges:
+        for token in (*pair, "".join(pair)):
+            if not token or token not in vocab:
+                raise OctavoError(f"a merge makes or takes {shown(token)}, a token that the vocab lacks")
 
 
 def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[str]:
@@ -127,7 +138,7 @@ def written(vocab: Mapping[str, int], added: list[dict[str, Any]]) -> list[str]:
             raise OctavoError(f"added token {shown(content)} has id {id} but is read as {known}")
         if by_id.setdefault(id, content) != content:
             raise OctavoError(f"two tokens have id {id}: {shown(by_id[id])} and {shown(content)}")
-    return dense(by_id, len(vocab.keys() | set(contents.values())))
+    return dense(by_id, len(vocab) + sum(content not in vocab for content in ids))
 
 
 def dense(by_id: Mapping[int, T], size: int, start: int = 0) -> list[T]:

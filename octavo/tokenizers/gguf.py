@@ -88,23 +88,25 @@ def _byte_level(metadata: Mapping[str, Any]) -> published.ByteLevelBPE:
     merges = vocabulary.strings(metadata, "merges")
     if merges is None:
         raise OctavoError(f"the metadata has no {PREFIX}merges, which byte pairs need")
+    added = fields.read_all_added({"added_tokens": read.added()})
+    tokenizer_json.require_ascii(read.ids)
     document = tokenizer_json.assembled(
-        {token: id for id, token in enumerate(read.tokens)},
-        merges,
-        read.added(),
+        read.ids,
+        fields.read_merges(merges, read.ids),
+        added,
         pre_tokenizer=pre_tokenizers.steps(splits.patterns),
         post_processor=read.post_processor(),
         ignore_merges=splits.whole,
     )
-    return published.from_document(document, at_once=False)
+    return published.made(tokenizer_json.token_bytes(read.tokens, added), document)
 
 
 def _sentencepiece(metadata: Mapping[str, Any]) -> sentencepiece.SentencePiece:
     read = vocabulary.read(metadata, Defaults(bos=1, eos=2, unknown=0, begins=True))
     _refuse_surrogates(read)
     model = fields.bpe(
-        {token: id for id, token in enumerate(read.tokens)},
-        list(map(list, _merges(read))),
+        read.ids,
+        list(_merges(read)),
         unk_token=None if read.unknown is None else read.tokens[read.unknown],
         fuse_unk=True,
         byte_fallback=_spells_bytes(read),
@@ -129,7 +131,7 @@ def _unigram(metadata: Mapping[str, Any]) -> sentencepiece.SentencePiece:
     model = {
         "type": "Unigram",
         "unk_id": read.unknown,
-        "vocab": [list(piece) for piece in zip(read.tokens, scores, strict=True)],
+        "vocab": list(zip(read.tokens, scores, strict=True)),
         "byte_fallback": _spells_bytes(read),
     }
     return _made(read, model, prefix=vocabulary.flag(metadata, "add_space_prefix", False))

@@ -268,15 +268,15 @@ def from_ranks(
     return ByteLevelBPE((*tokens, *(content.encode() for content in specials)), made)
 
 
-def from_document(content: dict[str, Any], *, at_once: bool = True) -> ByteLevelBPE:
-    """Read the content of a published ``tokenizer.json``, or refuse it with `OctavoError`.
+def from_document(content: dict[str, Any]) -> ByteLevelBPE:
+    """Read the content of a published ``tokenizer.json``, or refuse it with `OctavoError`."""
+    return made(*tokenizer_json.read(content))
 
-    `at_once` the library reads it too, so that whatever only the library refuses is refused here and not
-    with the first text: not for a document that was made of lists known to fit together.
-    """
-    tokenizer = ByteLevelBPE(*tokenizer_json.read(content))
-    if at_once:
-        tokenizer._engine  # noqa: B018
+
+def made(tokens: tuple[bytes, ...], document: dict[str, Any]) -> ByteLevelBPE:
+    """The tokenizer of what has been read, or `OctavoError` where the library alone finds a fault."""
+    tokenizer = ByteLevelBPE(tokens, document)
+    tokenizer._engine  # noqa: B018 - made now, not with the first text
     return tokenizer
 
 

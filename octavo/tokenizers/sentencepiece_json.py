@@ -184,7 +184,7 @@ def _read_unigram(model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]
         raise OctavoError("the vocab of a Unigram model has a token twice, or an empty one")
     if type(unknown) is not int or not 0 <= unknown < len(pieces):
         raise OctavoError(f"the unk_id of a Unigram model must be one of its ids, found {shown(unknown)}")
-    scored = [[token, float(score)] for token, score in pieces]
+    scored = [(token, float(score)) for token, score in pieces]
     return {
         "type": "Unigram",
         "unk_id": unknown,

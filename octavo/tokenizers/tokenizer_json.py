@@ -7,7 +7,7 @@ is left out; what is put around it (`post_processor`) is kept for whoever reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -28,7 +28,8 @@ _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _LETTERS = {chr(byte): byte for byte in _PRINTABLE} | {
     chr(0x100 + i): byte for i, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
 }
-_BYTES = np.array([_LETTERS.get(chr(code), -1) for code in range(0x180)])  # the last is none, like all above
+# By code: what a letter spells, -1 for none; the last is none, like all above.
+_BYTES = np.array([_LETTERS.get(chr(code), -1) for code in range(0x180)], np.int16)
 SPELLING = {byte: letter for letter, byte in _LETTERS.items()}
 
 
@@ -39,7 +40,7 @@ def make(
     vocab = {spelled(token): id for id, token in enumerate(tokens)}
     return assembled(
         vocab,
-        [[spelled(left), spelled(right)] for left, right in merges],
+        [(spelled(left), spelled(right)) for left, right in merges],
         [fields.added(id, content) for id, content in enumerate(specials, len(vocab))],
         pre_tokenizer=sequence([split(pattern), byte_level(use_regex=False)]),
         ignore_merges=True,
@@ -51,8 +52,7 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
     model = _read_model(document)
     added = fields.read_all_added(document)
     vocab = fields.read_vocab(model.get("vocab"))
-    if not vocab.keys() >= {*map(SPELLING.__getitem__, range(0x20, 0x7F))}:
-        raise OctavoError("a byte-level BPE must have a token for each printable character of ASCII")
+    require_ascii(vocab)
     tokens = fields.written(vocab, added)
     canonical_form = assembled(
         vocab,
@@ -64,11 +64,25 @@ def read(document: dict[str, Any]) -> tuple[tuple[bytes, ...], dict[str, Any]]:
         ignore_merges=model.get("ignore_merges") is True,
         unk_token=_read_unknown(model, vocab),
     )
+    return token_bytes(tokens, added), canonical_form
+
+
+def require_ascii(vocab: Mapping[str, int]) -> None:
+    """Refuse a vocabulary that cannot spell plain texts."""
+    if not vocab.keys() >= {*map(SPELLING.__getitem__, range(0x20, 0x7F))}:
+        raise OctavoError("a byte-level BPE must have a token for each printable character of ASCII")
+
+
+def token_bytes(tokens: Sequence[str], added: list[dict[str, Any]]) -> tuple[bytes, ...]:
+    """The bytes of each token, in order of id; those that were added stand as they are written."""
     as_written = {token["id"]: token["content"] for token in added}
-    spelled_out = unspelled(["" if id in as_written else token for id, token in enumerate(tokens)])
+    spelled_out = [*tokens]
+    for id in as_written:
+        spelled_out[id] = ""
+    found = unspelled(spelled_out)
     for id, content in as_written.items():
-        spelled_out[id] = content.encode()
-    return tuple(spelled_out), canonical_form
+        found[id] = content.encode()
+    return tuple(found)
 
 
 def parts(pre_tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
@@ -79,7 +93,7 @@ def parts(pre_tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def assembled(
     vocab: dict[str, int],
-    merges: list[list[str]] | list[str],
+    merges: fields.Merges,
     added: list[dict[str, Any]],
     *,
     ignore_merges: bool,
@@ -118,8 +132,8 @@ def spelled(token: bytes) -> str:
 
 def unspelled(tokens: Sequence[str]) -> list[bytes]:
     """The bytes that each token spells in letters, of which each is a byte."""
-    text = "".join(tokens).encode("utf-32-le", "surrogatepass")
-    found = _BYTES[np.minimum(np.frombuffer(text, "<u4"), len(_BYTES) - 1)]
+    text = "".join(tokens).encode("utf-16-le", "surrogatepass")  # what takes two units is no letter
+    found = _BYTES[np.minimum(np.frombuffer(text, "<u2"), len(_BYTES) - 1)]
     if (found < 0).any():
         odd = next(token for token in tokens if not _LETTERS.keys() >= {*token})
         raise OctavoError(f"token {shown(odd)} is not spelled in the letters of byte-level BPE")

@@ -46,9 +46,10 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens in order of id, their types and, if there are any, scores; ids `before` and `after` a text."""
+    """Tokens in order of id and their ids, types and, if any, scores; ids `before` and `after` a text."""
 
     tokens: list[str]
+    ids: dict[str, int]
     types: list[int]
     scores: list[float]
     unknown: int | None
@@ -58,9 +59,7 @@ class Vocabulary:
     def of(self, *types: Type) -> dict[str, int]:
         """The ids of the tokens of these types."""
         wanted = {*map(int, types)}
-        return {
-            t: id for id, (t, type) in enumerate(zip(self.tokens, self.types, strict=True)) if type in wanted
-        }
+        return {self.tokens[id]: id for id, type in enumerate(self.types) if type in wanted}
 
     def added(self) -> list[dict[str, Any]]:
         """The tokens that are found in a text as they stand, or would be if they were asked for."""
@@ -76,12 +75,13 @@ class Vocabulary:
 
 def read(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
     """The vocabulary in metadata, or `OctavoError`."""
-    tokens = [
-        token if token else f"[EMPTY_{id}]" for id, token in enumerate(strings(metadata, "tokens") or [])
-    ]
+    tokens = strings(metadata, "tokens") or []
     if not tokens:
         raise OctavoError(f"the metadata has no {PREFIX}tokens")
-    if len(set(tokens)) != len(tokens):
+    if not all(tokens):
+        tokens = [token or f"[EMPTY_{id}]" for id, token in enumerate(tokens)]
+    ids = {token: id for id, token in enumerate(tokens)}
+    if len(ids) != len(tokens):
         (twice, _), *_ = Counter(tokens).most_common(1)
         raise OctavoError(f"{PREFIX}tokens has {shown(twice)} twice")
     types = _numbers(metadata, "token_type", len(tokens)) or [Type.NORMAL] * len(tokens)
@@ -100,7 +100,7 @@ def read(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
         PREFIX + "token_type" not in metadata
     ):  # files before there were types: what stands for no text is no text
         types = [Type.CONTROL if id in (bos, eos, unknown) else type for id, type in enumerate(types)]
-    return Vocabulary(tokens, [int(type) for type in types], scores, unknown, before, after)
+    return Vocabulary(tokens, ids, [*map(int, types)], scores, unknown, before, after)
 
 
 def joins(token: str, known: Container[str]) -> Iterator[tuple[str, str]]:

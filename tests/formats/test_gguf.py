@@ -253,7 +253,7 @@ def test_metadata_of_every_type(tmp_path: Path) -> None:
         "number": 1e-05,
         "text": "naïve 🦉",
         "bytes": b"\xff\xfea".decode("utf-8", "surrogateescape"),
-        "texts": ["", "a b", "\udcff"],
+        "texts": ["", "a b", "\udcff", "cut \udce2\udc96"],
         "nothing": [],
         "flags": np.array([True, False]),
     }

@@ -39,6 +39,8 @@ longs = _pointer(types.int64)
 singles = _pointer(types.float32)
 doubles = _pointer(types.float64)
 shorts = _pointer(types.uint16)
+words = _pointer(types.uint32)
+octets = _pointer(types.uint8)
 
 
 @emitted

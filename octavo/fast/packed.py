@@ -11,6 +11,7 @@ out: in float32, as their definition does.
 
 from __future__ import annotations
 
+import math
 import mmap
 from typing import Any, NamedTuple
 
@@ -81,6 +82,13 @@ KINDS = (
     Kind("bytes", "<f4"),
 )
 """Every layout that there are products for."""
+
+PLAIN = {
+    "Q4_0": {"d": "d", "qs": "q"},
+    "Q4_1": {"d": "d", "m": "m", "qs": "q"},
+    "Q8_0": {"d": "d", "qs": "q"},
+}
+"""Block formats whose bytes are those of a panel in another order, and the names of their parts there."""
 
 OF_FORMAT = {
     "Q4_0": Kind("nibbles", "<f2", middle=8),
@@ -167,9 +175,24 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
     for first in range(0, len(panels), step):
         some = panels[first : first + step]
         blocks_there = weight.blocks[first * LANES : (first + len(some)) * LANES]
-        _pack_blocks(blocks_there, format, kind, some)
+        if format.name in PLAIN and kind.scale == "<f2":
+            for field in blocks_there.dtype.names:
+                lay(blocks_there[field], some[PLAIN[format.name][field]])
+        else:
+            _pack_blocks(blocks_there, format, kind, some)
         let_go(blocks_there)
     return Packed(kind, panels, rows, blocks * format.items)
+
+
+def lay(numbers: Array, panels: Array) -> None:
+    """Write the numbers of blocks [rows, blocks, ..] to those of panels [panels, blocks, .., lanes]."""
+    from octavo.fast import code
+
+    rows, blocks = numbers.shape[:2]
+    size, count = panels.dtype.itemsize, math.prod(panels.shape[2:]) // LANES
+    source, to = (address(numbers), *numbers.strides[:2]), (address(panels), panels.strides[1])
+    told = np.array([*source, *to, rows, blocks, count, size])
+    code.function("lay")(address(told), 0, 0)
 
 
 def are_halves(weight: Array) -> bool:
@@ -203,6 +226,9 @@ def address(array: Array) -> int:
 def _pack_floats(numbers: Array, kind: Kind) -> Packed:
     rows, width = numbers.shape
     panels = np.zeros((-(-rows // LANES), -(-width // COLUMNS)), kind.record)
+    if width % COLUMNS == 0 and numbers.strides[1] == numbers.itemsize:
+        lay(numbers.reshape(rows, -1, COLUMNS), panels["q"])
+        return Packed(kind, panels, rows, width)
     full = rows // LANES
     for first, count, lanes in ((0, full, LANES), (full, 1, rows % LANES)):
         some = (

@@ -17,7 +17,7 @@ TURN, FRAME, PROGRAM, COUNT, SIZE, MET, FINISHED, FAILED, SLEEPING = range(9)
 MOST = 256  # threads there can be, and one more
 
 PIECES = 8  # pieces of a product, for each thread
-CHUNK = 256  # slots of a cache that attention takes as one
+CHUNK = 128  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers
 
 SINGLES = ("silu", "sigmoid", "tanh", "relu", "gelu_tanh", "soft_cap")  # of each number

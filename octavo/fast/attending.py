@@ -51,7 +51,8 @@ from octavo.fast.machine import count, longs, narrow, power, shorts, singles
 from octavo.fast.scoring import mixture, scores
 
 HEAD = 2  # numbers of a part before its sums
-TURN = 12288  # bytes of keys or values that are read before the next are asked for
+TURN = 12288  # bytes of keys or of values by which they are asked for before they are read
+SOON = 4096  # bytes by which they are asked for once more
 ENOUGH = 4  # pieces for each thread that are enough to share
 
 
@@ -109,15 +110,15 @@ def score(
 ) -> None:
     """The heads of a group, three at a time, with some keys."""
     columns, half = literally(columns), literally(half)
-    width, ahead, step = next
+    width, ahead, again = next
     for h in range(0, each, TOGETHER):
-        x, y = q + 4 * h * width, to + 4 * CHUNK * h
+        x, y, ahead = q + 4 * h * width, to + 4 * CHUNK * h, ahead * (h == 0)
         if each - h >= 3:
-            scores(columns, half, 3, x, k, stride, count, width, y, 4 * CHUNK, ahead, step)
+            scores(columns, half, 3, x, k, stride, count, width, y, 4 * CHUNK, ahead, again)
         elif each - h == 2:
-            scores(columns, half, 2, x, k, stride, count, width, y, 4 * CHUNK, ahead, step)
+            scores(columns, half, 2, x, k, stride, count, width, y, 4 * CHUNK, ahead, again)
         else:
-            scores(columns, half, 1, x, k, stride, count, width, y, 4 * CHUNK, ahead, step)
+            scores(columns, half, 1, x, k, stride, count, width, y, 4 * CHUNK, ahead, again)
 
 
 @compiled
@@ -126,49 +127,52 @@ def mix(
 ) -> None:
     """The heads of a group, three at a time, with some values."""
     columns, half = literally(columns), literally(half)
-    width, ahead, step = next
+    width, ahead, again = next
     part = 4 * (HEAD + width)
     for h in range(0, each, TOGETHER):
-        w, y = x + 4 * CHUNK * h, to + part * h
+        w, y, ahead = x + 4 * CHUNK * h, to + part * h, ahead * (h == 0)
         if each - h >= 3:
-            mixture(columns, half, 3, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, step)
+            mixture(columns, half, 3, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, again)
         elif each - h == 2:
-            mixture(columns, half, 2, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, step)
+            mixture(columns, half, 2, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, again)
         else:
-            mixture(columns, half, 1, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, step)
+            mixture(columns, half, 1, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, again)
 
 
 @compiled
-def attend(columns: int, half: int, q: int, k: int, v: int, seen: int, to: int, other: Any) -> None:
+def attend(
+    columns: int, half: int, q: int, k: int, v: int, seen: int, to: int, after: int, other: Any
+) -> None:
     """The heads of some groups to `seen` slots -> a part for each of them.
 
-    Slots are read whole as far as that is asked for, a page or two at a time.
+    Where these are all groups, slots are read from one end to the other, some at a turn, and meanwhile those
+    of the next turn are asked for; `after` is what is read after the values, 0 where nobody knows.
     """
     columns, half = literally(columns), literally(half)
     each, groups, width, stride, scale, scratch = other
     part, size = 4 * (HEAD + width), 2 * width if half else 4 * width
-    step = size if groups * size == stride else stride  # from what is asked for to what comes next
-    turn = max(TURN // (groups * size), 1) // 4 * 4 + 4
+    whole = groups * size == stride
+    turn = 4 * max(TURN // (4 * groups * size), 1)
     for start in range(0, seen, turn):
-        count = min(turn, seen - start)
+        some, at = min(turn, seen - start), k + start * stride
+        next = at + turn * stride if start + turn < seen else v
         for group in range(groups):
-            other_group = group * count * size if step == size else group * size
-            ahead = k + (start + turn) * stride if start + turn < seen else v
-            at, x, y = k + start * stride + group * size, q + 4 * group * each * width, scratch + 4 * start
-            next = width, ahead + other_group, step
-            score(columns, half, each, x, at, stride, count, y + 4 * CHUNK * group * each, next)
+            passed = group * some * size
+            ahead, again = (next + passed) * (whole and next != 0), at + passed + SOON
+            x, y = q + 4 * group * each * width, scratch + 4 * (CHUNK * group * each + start)
+            score(columns, half, each, x, at + group * size, stride, some, y, (width, ahead, again))
     for head in range(groups * each):
         x, numbers = singles(scratch + 4 * CHUNK * head), carray(singles(to + part * head), (HEAD + width,))
         weigh(carray(x, (seen,)), scale, numbers)
         numbers[HEAD:] = ZERO
     for start in range(0, seen, turn):
-        count = min(turn, seen - start)
+        some, at = min(turn, seen - start), v + start * stride
+        next = at + turn * stride if start + turn < seen else after
         for group in range(groups):
-            other_group = group * count * size if step == size else group * size
-            ahead = v + (start + turn) * stride
-            at, x = v + start * stride + group * size, scratch + 4 * CHUNK * group * each + 4 * start
-            next = width, ahead + other_group, step
-            mix(columns, half, each, x, at, stride, count, to + part * group * each + 4 * HEAD, next)
+            passed = group * some * size
+            ahead, again = (next + passed) * (whole and next != 0), at + passed + SOON
+            x, y = scratch + 4 * (CHUNK * group * each + start), to + part * group * each + 4 * HEAD
+            mix(columns, half, each, x, at + group * size, stride, some, y, (width, ahead, again))
 
 
 @compiled
@@ -210,6 +214,8 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     whole = (shared or longs(frame)[TIME] == 1) and rows * pieces >= ENOUGH * longs(frame)[THREADS]
     some = groups if whole else 1
     each = heads // groups * some
+    skipped = longs(frame)[THREADS] if shared else 1  # chunks to the next of this thread, likely
+    beyond = skipped * CHUNK * stride
     while True:
         taken = piece(args)
         r, start = first_row(frame, args) + taken % rows, taken // rows // (groups // some)
@@ -232,7 +238,8 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
         other = heads // groups, some, width, stride, scale, scratch
         for c in range(start, start + 1 if shared else many):
             seen, at = min(end - first - c * CHUNK, CHUNK), c * CHUNK * stride
-            attend(columns, half, q, k + at, v + at, seen, parts + apart * c, other)
+            after = (k + at + beyond) * (c + skipped < many)
+            attend(columns, half, q, k + at, v + at, seen, parts + apart * c, after, other)
         if not alone:
             done = longs(frame)[DONE] + 8 * (r * groups + group)
             if count(done) < many - 1:

@@ -9,8 +9,10 @@ column, and the lanes are added at the end:
 A column of a sum takes the values in their order. So neither how many slots are taken at once nor who else
 asks changes a bit.
 
-Memory gives a page at its full speed only to who reads it from one end to the other, and who has asked
-early enough. So while these slots are read, `ahead` is asked for: what is read next.
+Memory is fast for who reads it from one end to the other and asks early, evenly and in order. So while
+these slots are read, as many bytes are asked for from `ahead` on, which is read at the next turn, and once
+more from `again` on, which is read soon: a processor that is asked for too much at once forgets some of it.
+Where `ahead` is 0, nothing is.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from octavo.fast.lanes import HALVES, INT, LONG, SINGLE, Writer
 cgutils: Any = untyped
 
 LANES = 8  # columns that a register takes
+LINE = 64  # bytes that a processor gets from memory at once
 AT_ONCE = 4  # keys that are scored at once: twelve sums in sixteen registers
 
 
@@ -45,13 +48,13 @@ def scores(
     to: Any,
     to_stride: Any,
     ahead: Any,
-    step: Any,
+    again: Any,
 ) -> Any:
     """``q . k`` of some heads with `count` keys; some columns at once, in halves or not; strides in bytes.
 
     Scores come in fours: behind the last of each head there may be more of the same.
     """
-    given = (q, keys, stride, count, width, to, to_stride, ahead, step)
+    given = (q, keys, stride, count, width, to, to_stride, ahead, again)
     return sized(write_scores)(context, columns, half, heads, *given)
 
 
@@ -70,10 +73,10 @@ def mixture(
     y: Any,
     y_stride: Any,
     ahead: Any,
-    step: Any,
+    again: Any,
 ) -> Any:
     """The sum of `count` values for some heads, each by its weight there, is added to y [heads, width]."""
-    given = (weights, weights_stride, values, stride, count, width, y, y_stride, ahead, step)
+    given = (weights, weights_stride, values, stride, count, width, y, y_stride, ahead, again)
     return sized(write_mixture)(context, columns, half, heads, *given)
 
 
@@ -112,12 +115,17 @@ class Slots:
             return self.w.b.fpext(self.w.load(at, offset, HALVES), self.w.vector(SINGLE))
         return self.w.load(at, offset, SINGLE)
 
-    def ask(self, slot: Any, step: Any) -> None:
-        """Ask for the same columns of a slot, where they fill lines of memory."""
-        if self.columns > LANES:
-            at = self.w.b.add(slot, self.w.times(step, self.size * self.columns))
-            for line in range(0, self.size * self.columns, 64):
-                self.w.fetch(at, line)
+    def ask(self, starts: tuple[Any, Any], turn: Any, many: int = 1) -> None:
+        """Ask, from each start on, for as much as `many` reads take, one turn after the other; not from 0."""
+        size = many * self.size * self.columns
+        if self.columns <= LANES:
+            return
+        b = self.w.b
+        with b.if_then(b.icmp_unsigned("!=", starts[0], ir.Constant(LONG, 0)), likely=True):
+            for start in starts:
+                at = b.add(start, self.w.times(turn, size))
+                for line in range(0, size, LINE):
+                    self.w.fetch(at, line)
 
 
 def write_scores(
@@ -133,7 +141,7 @@ def write_scores(
     to: Any,
     to_stride: Any,
     ahead: Any,
-    step: Any,
+    again: Any,
 ) -> None:
     slots = Slots(builder, columns, half)
     w, last = slots.w, builder.sub(count, ir.Constant(LONG, 1))
@@ -142,7 +150,7 @@ def write_scores(
     fours = builder.udiv(builder.add(last, ir.Constant(LONG, AT_ONCE)), ir.Constant(LONG, AT_ONCE))
     with cgutils.for_range(builder, fours) as four:
         places = [builder.add(w.times(four.index, AT_ONCE), ir.Constant(LONG, n)) for n in range(AT_ONCE)]
-        nexts = [builder.add(ahead, builder.mul(place, step)) for place in places]
+        turns = builder.mul(four.index, slots.steps(width))
         inside = [builder.select(builder.icmp_signed("<", n, last), n, last) for n in places]
         starts = [builder.add(keys, builder.mul(place, stride)) for place in inside]
         for of_head in sums:
@@ -156,8 +164,7 @@ def write_scores(
                     key = slots.read(start, loop.index, i)
                     for number, of_head in zip(x, sums, strict=True):
                         builder.store(w.fma(number, key, builder.load(of_head[n])), of_head[n])
-            for start in nexts:
-                slots.ask(start, loop.index)
+            slots.ask((ahead, again), builder.add(turns, loop.index), AT_ONCE)
         for head, of_head in enumerate(sums):
             row = builder.add(to, w.times(to_stride, head))
             w.store(across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four.index, 4 * AT_ONCE))
@@ -197,7 +204,7 @@ def write_mixture(
     y: Any,
     y_stride: Any,
     ahead: Any,
-    step: Any,
+    again: Any,
 ) -> None:
     slots = Slots(builder, columns, half)
     w = slots.w
@@ -216,7 +223,7 @@ def write_mixture(
                 value = slots.read(start, loop.index, i)
                 for of_head, number in zip(sums, numbers, strict=True):
                     builder.store(w.fma(number, value, builder.load(of_head[i])), of_head[i])
-            slots.ask(builder.add(ahead, builder.mul(slot.index, step)), loop.index)
+            slots.ask((ahead, again), builder.add(builder.mul(loop.index, count), slot.index))
         for start, of_head in zip(to, sums, strict=True):
             for i, sum_ in enumerate(of_head):
                 w.store(builder.load(sum_), start, 4 * w.lanes * i)

@@ -2,7 +2,7 @@
 
     recorded.py      what a forward asks of `octavo.nn`, written down
     packed.py        weights laid out for vector registers
-    lanes.py         products and attention in vector instructions
+    lanes.py         products in vector instructions; scoring.py: attention
     instructions.py  every operation, compiled with Numba; attending.py: those on a cache
     program.py       a record as instructions, buffers and weights
     team.py          the threads that run it

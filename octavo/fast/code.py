@@ -29,7 +29,17 @@ from octavo.corpora import user_cache
 if find_spec("numba") is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
     raise ImportError("there is no Numba, or it is told not to compile")
 
-SOURCES = ("frame", "packed", "compiling", "machine", "lanes", "scoring", "instructions", "attending", "working")
+SOURCES = (
+    "frame",
+    "packed",
+    "compiling",
+    "machine",
+    "lanes",
+    "scoring",
+    "instructions",
+    "attending",
+    "working",
+)
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")}
 FEATURES: dict[str, bool] = llvm.get_host_cpu_features()
 HALVES = platform.machine() in ("arm64", "aarch64") or bool(FEATURES.get("f16c"))

@@ -167,7 +167,9 @@ def write_scores(
             slots.ask((ahead, again), builder.add(turns, loop.index), AT_ONCE)
         for head, of_head in enumerate(sums):
             row = builder.add(to, w.times(to_stride, head))
-            w.store(across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four.index, 4 * AT_ONCE))
+            w.store(
+                across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four.index, 4 * AT_ONCE)
+            )
 
 
 def across(w: Writer, sums: list[Any]) -> Any:

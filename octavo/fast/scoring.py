@@ -181,14 +181,13 @@ def across(w: Writer, sums: list[Any]) -> Any:
     def added(a: Any, b: Any, places: list[int], others: list[int]) -> Any:
         return w.b.fadd(chosen(a, b, places), chosen(a, b, others))
 
+    x, y, z, u = sums
     if w.lanes == 1:
-        pairs = [chosen(*sums[i : i + 2], [0, 1]) for i in (0, 2)]
-        return chosen(*pairs, [0, 1, 2, 3])
-    # lanes of a and b: a b a b | a b a b, then of all four: a b c d | a b c d
-    pairs = [
-        added(*sums[i : i + 2], [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]) for i in (0, 2)
-    ]
-    both = added(*pairs, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+        return chosen(chosen(x, y, [0, 1]), chosen(z, u, [0, 1]), [0, 1, 2, 3])
+    # lanes of two registers: x y x y | x y x y, then of all four: x y z u | x y z u
+    even, odd = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+    a, b = added(x, y, even, odd), added(z, u, even, odd)
+    both = added(a, b, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
     return added(both, both, [0, 1, 2, 3], [4, 5, 6, 7])
 
 

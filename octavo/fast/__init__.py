@@ -8,8 +8,9 @@
     code.py          machine code, kept on disk and loaded
 
     compiling.py     how it is made, which imports Numba and is not done twice
-    instructions.py  every operation; attending.py: those on a cache; drawing.py; working.py: what threads do
-    lanes.py         products and attention in vector instructions
+    instructions.py  every operation; attending.py: those on a cache; drawing.py: a draw; laying.py: weights
+    lanes.py         products in vector instructions; scoring.py: attention
+    working.py       what threads do
     machine.py       what a processor does and Numba has no word for
 
 The model files know nothing of it.

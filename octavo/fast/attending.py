@@ -31,6 +31,7 @@ from octavo.fast.frame import (
     ROWS,
     SCRATCH,
     SCRATCH_SIZE,
+    THREADS,
     TIME,
     TOGETHER,
 )
@@ -47,8 +48,13 @@ from octavo.fast.instructions import (
     own_rows,
     piece,
 )
-from octavo.fast.lanes import mixture, scores
 from octavo.fast.machine import count, longs, narrow, power, shorts, singles
+from octavo.fast.scoring import mixture, scores
+
+HEAD = 2  # numbers of a part before its sums
+TURN = 12288  # bytes of keys or of values by which they are asked for before they are read
+SOON = 4096  # bytes by which they are asked for once more
+ENOUGH = 4  # pieces for each thread that are enough to share
 
 
 @compiled
@@ -97,33 +103,90 @@ def weigh(x: Any, scale: Any, part: Any) -> None:
 
 
 @compiled
-def attend(
-    columns: int, half: int, heads: int, q: int, k: int, v: int, seen: int, to: int, other: Any
+def score(
+    columns: int, half: int, each: int, q: int, k: int, stride: int, count: int, to: int, next: Any
 ) -> None:
-    """Some heads of a group, one to three, to `seen` slots -> a part for each of them."""
-    columns, half, heads = literally(columns), literally(half), literally(heads)
-    stride, width, scale, scratch, apart = other
-    scores(columns, half, heads, q, k, stride, seen, width, scratch, 4 * CHUNK)
-    for head in range(heads):
-        x, part = singles(scratch + 4 * CHUNK * head), singles(to + apart * head)
-        weigh(carray(x, (seen,)), scale, carray(part, (2,)))
-    mixture(columns, half, heads, scratch, 4 * CHUNK, v, stride, seen, width, to + 8, apart)
+    """The heads of a group, three at a time, with some keys."""
+    columns, half = literally(columns), literally(half)
+    width, ahead, again = next
+    for h in range(0, each, TOGETHER):
+        x, y, ahead = q + 4 * h * width, to + 4 * CHUNK * h, ahead * (h == 0)
+        if each - h >= 3:
+            scores(columns, half, 3, x, k, stride, count, width, y, 4 * CHUNK, ahead, again)
+        elif each - h == 2:
+            scores(columns, half, 2, x, k, stride, count, width, y, 4 * CHUNK, ahead, again)
+        else:
+            scores(columns, half, 1, x, k, stride, count, width, y, 4 * CHUNK, ahead, again)
 
 
 @compiled
-def join(parts: int, many: int, width: int, scale: Any, y: Any) -> None:
+def mix(
+    columns: int, half: int, each: int, x: int, v: int, stride: int, count: int, to: int, next: Any
+) -> None:
+    """The heads of a group, three at a time, with some values."""
+    columns, half = literally(columns), literally(half)
+    width, ahead, again = next
+    part = 4 * (HEAD + width)
+    for h in range(0, each, TOGETHER):
+        w, y, ahead = x + 4 * CHUNK * h, to + part * h, ahead * (h == 0)
+        if each - h >= 3:
+            mixture(columns, half, 3, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, again)
+        elif each - h == 2:
+            mixture(columns, half, 2, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, again)
+        else:
+            mixture(columns, half, 1, w, 4 * CHUNK, v, stride, count, width, y, part, ahead, again)
+
+
+@compiled
+def attend(
+    columns: int, half: int, q: int, k: int, v: int, seen: int, to: int, after: int, other: Any
+) -> None:
+    """The heads of some groups to `seen` slots -> a part for each of them.
+
+    Where these are all groups, slots are read from one end to the other, some at a turn, and meanwhile those
+    of the next turn are asked for; `after` is what is read after the values, 0 where nobody knows.
+    """
+    columns, half = literally(columns), literally(half)
+    each, groups, width, stride, scale, scratch = other
+    part, size = 4 * (HEAD + width), 2 * width if half else 4 * width
+    whole = groups * size == stride
+    turn = 4 * max(TURN // (4 * groups * size), 1)
+    for start in range(0, seen, turn):
+        some, at = min(turn, seen - start), k + start * stride
+        next = at + turn * stride if start + turn < seen else v
+        for group in range(groups):
+            passed = group * some * size
+            ahead, again = (next + passed) * (whole and next != 0), at + passed + SOON
+            x, y = q + 4 * group * each * width, scratch + 4 * (CHUNK * group * each + start)
+            score(columns, half, each, x, at + group * size, stride, some, y, (width, ahead, again))
+    for head in range(groups * each):
+        x, numbers = singles(scratch + 4 * CHUNK * head), carray(singles(to + part * head), (HEAD + width,))
+        weigh(carray(x, (seen,)), scale, numbers)
+        numbers[HEAD:] = ZERO
+    for start in range(0, seen, turn):
+        some, at = min(turn, seen - start), v + start * stride
+        next = at + turn * stride if start + turn < seen else after
+        for group in range(groups):
+            passed = group * some * size
+            ahead, again = (next + passed) * (whole and next != 0), at + passed + SOON
+            x, y = scratch + 4 * (CHUNK * group * each + start), to + part * group * each + 4 * HEAD
+            mix(columns, half, each, x, at + group * size, stride, some, y, (width, ahead, again))
+
+
+@compiled
+def join(parts: int, many: int, apart: int, width: int, scale: Any, y: Any) -> None:
     """The parts of a head, in the order of the chunks, as one: each counts by its own maximum."""
-    found = carray(singles(parts), (many, 2 + width))
-    top = found[0, 0]
+    top = singles(parts)[0]
     for c in range(1, many):
-        top = max(top, found[c, 0])
+        top = max(top, singles(parts + apart * c)[0])
     total = ZERO
     y[:] = ZERO
     for c in range(many):
-        weight = exponential((found[c, 0] - top) * scale)
-        total += weight * found[c, 1]
+        found = carray(singles(parts + apart * c), (HEAD + width,))
+        weight = exponential((found[0] - top) * scale)
+        total += weight * found[1]
         for i in range(width):
-            y[i] += weight * found[c, 2 + i]
+            y[i] += weight * found[HEAD + i]
     for i in range(width):
         y[i] /= total
 
@@ -132,23 +195,30 @@ def join(parts: int, many: int, width: int, scale: Any, y: Any) -> None:
 def attention(frame: int, args: int, thread: int, columns: int, half: int) -> None:
     """As `octavo.nn.attention`, of each row to the slots that it sees, in chunks counted from the first.
 
-    A piece is one chunk for the heads of a group, who share what is read of it; of many rows it is all
-    chunks. A chunk gives each head a part: its maximum, the sum of the weights, and K weighted sums. Whoever
-    computes the last part of a row's group joins them.
+    A piece is one chunk, or of many rows all chunks, for the heads of one group, who share what is read of
+    it, or, where there are pieces enough, of all groups, so that slots are read whole. A chunk gives each
+    head a part: its maximum, the sum of the weights, and K weighted sums. Whoever computes the last part of
+    a row's groups joins them.
     """
     columns, half = literally(columns), literally(half)
     own = longs(args + 8 * OWN)
     keys, values, heads, groups, width, window = own[6], own[7], own[8], own[9], own[10], own[11]
     scale, shared = singles(own[12])[0], longs(frame)[PARTS]
-    each, scratch = heads // groups, longs(frame)[SCRATCH] + thread * longs(frame)[SCRATCH_SIZE]
-    size, of_part = 2 if half else 4, 4 * (2 + width)
+    scratch = longs(frame)[SCRATCH] + thread * longs(frame)[SCRATCH_SIZE]
+    size, of_part = 2 if half else 4, 4 * (HEAD + width)
     stride = size * groups * width
     rows, chunks = longs(frame)[ROWS] - first_row(frame, args), longs(frame)[CHUNKS]
+    pieces = chunks if shared else 1  # of a row and its groups
+    whole = (shared or longs(frame)[TIME] == 1) and rows * pieces >= ENOUGH * longs(frame)[THREADS]
+    some = groups if whole else 1
+    each = heads // groups * some
+    skipped = longs(frame)[THREADS] if shared else 1  # chunks to the next of this thread, likely
+    beyond = skipped * CHUNK * stride
     while True:
         taken = piece(args)
-        r, start = first_row(frame, args) + taken % rows, taken // rows // groups
-        group = taken // rows % groups
-        if start >= (chunks if shared else 1):
+        r, start = first_row(frame, args) + taken % rows, taken // rows // (groups // some)
+        group = taken // rows % (groups // some) * some
+        if start >= pieces:
             return
         end = longs(longs(frame)[POSITIONS])[r] + 1
         first = max(end - window, 0) if window else 0
@@ -158,21 +228,16 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
         slot = r // longs(frame)[TIME] * longs(frame)[ROOM] + first
         k = longs(frame)[BUFFERS + keys] + slot * stride + size * group * width
         v = longs(frame)[BUFFERS + values] + slot * stride + size * group * width
-        head = group * each
+        head = group * (heads // groups)
         q, y = buffer(frame, args, 0, r) + 4 * head * width, buffer(frame, args, 3, r) + 4 * head * width
         alone = not shared or many == 1
-        parts = scratch + 4 * CHUNK * TOGETHER if alone else shared + of_part * chunks * (r * heads + head)
-        other = stride, width, scale, scratch, of_part * many
+        apart = of_part * (each if alone else heads)
+        parts = scratch + 4 * CHUNK * each if alone else shared + of_part * (chunks * r * heads + head)
+        other = heads // groups, some, width, stride, scale, scratch
         for c in range(start, start + 1 if shared else many):
             seen, at = min(end - first - c * CHUNK, CHUNK), c * CHUNK * stride
-            for h in range(0, each, TOGETHER):
-                x, to = q + 4 * h * width, parts + of_part * (h * many + c)
-                if each - h >= 3:
-                    attend(columns, half, 3, x, k + at, v + at, seen, to, other)
-                elif each - h == 2:
-                    attend(columns, half, 2, x, k + at, v + at, seen, to, other)
-                else:
-                    attend(columns, half, 1, x, k + at, v + at, seen, to, other)
+            after = (k + at + beyond) * (c + skipped < many)
+            attend(columns, half, q, k + at, v + at, seen, parts + apart * c, after, other)
         if not alone:
             done = longs(frame)[DONE] + 8 * (r * groups + group)
             if count(done) < many - 1:
@@ -180,7 +245,7 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
             longs(done)[0] = 0
         for h in range(each):
             joined = carray(singles(y + 4 * h * width), (width,))
-            join(parts + of_part * h * many, many, width, scale, joined)
+            join(parts + of_part * h, many, apart, width, scale, joined)
 
 
 def append_by_size(half: int) -> None:

@@ -26,7 +26,7 @@ LOGITS, MODEL, IDS, WEIGHTS, VOCABULARY, TOP_K, TEMPERATURE, TOP_P, MIN_P, NUMBE
 SOURCE, ROW_STEP, BLOCKS_STEP, LAID, LAID_STEP, LINES, BLOCKS, TIMES, BYTES = range(9)
 
 PIECES = 8  # pieces of a product, for each thread
-CHUNK = 256  # slots of a cache that attention takes as one
+CHUNK = 128  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers
 
 SINGLES = ("silu", "sigmoid", "tanh", "relu", "gelu_tanh", "soft_cap")  # of each number

@@ -186,7 +186,7 @@ class Program:
             self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
         products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
         chunks = -(-room // frame.CHUNK)
-        scores = frame.TOGETHER * frame.CHUNK + chunks * self.together * self.part
+        scores = self.heads * (frame.CHUNK + self.part) + chunks * self.together * self.part
         need = 4 * max(products, scores) + 64
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)

@@ -178,6 +178,11 @@ def test_chunks_of_a_long_cache_are_joined_to_the_same_bits(case: str, dtype: st
         np.testing.assert_array_equal(np.concatenate(again, 1), whole[:, 690:])
     own = nn.Cache(*(tuple(x[1:].copy() for x in slots) for slots in state[:2]), np.array([510]))
     np.testing.assert_array_equal(team(ids[1:, 510:514], own)[0][0], whole[1, 510:514])
+    own = own._replace(position=np.array([200]))  # too few pieces for all: each is of one group
+    np.testing.assert_array_equal(team(ids[1:, 200:201], own)[0][0], whole[1, 200:201])
+    many = nn.Cache(*(tuple(np.repeat(x, 4, axis=0) for x in slots) for slots in state[:2]), np.full(8, 690))
+    found, _ = alone(np.repeat(ids[:, 690:691], 4, axis=0), many)  # a row each: a piece is all that it sees
+    np.testing.assert_array_equal(found, np.repeat(whole[:, 690:691], 4, axis=0))
 
 
 def test_quantised_weights_and_a_wide_model() -> None:

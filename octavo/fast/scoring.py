@@ -1,0 +1,230 @@
+"""Attention to some slots of a cache, as vector instructions: scores of keys, and sums of values.
+
+Both are for one to three heads of a group, who share what is read. A score has a lane for every eighth
+column, and the lanes are added at the end:
+
+    s_i = q_i k_i + q_(i+8) k_(i+8) + ...    (one multiplication and addition after the other)
+    score = ((s_0 + s_2) + (s_1 + s_3)) + ((s_4 + s_6) + (s_5 + s_7))
+
+A column of a sum takes the values in their order. So neither how many slots are taken at once nor who else
+asks changes a bit.
+
+Memory is fast for who reads it from one end to the other and asks early, evenly and in order. So while
+these slots are read, as many bytes are asked for from `ahead` on, which is read at the next turn, and once
+more from `again` on, which is read soon: a processor that is asked for too much at once forgets some of it.
+Where `ahead` is 0, nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils as untyped
+from numba.core import types
+
+from octavo.fast.compiling import emitted_for_literals
+from octavo.fast.lanes import HALVES, INT, LONG, SINGLE, Writer
+
+cgutils: Any = untyped
+
+LANES = 8  # columns that a register takes
+LINE = 64  # bytes that a processor gets from memory at once
+AT_ONCE = 4  # keys that are scored at once: twelve sums in sixteen registers
+
+
+@emitted_for_literals
+def scores(
+    context: Any,
+    columns: Any,
+    half: Any,
+    heads: Any,
+    q: Any,
+    keys: Any,
+    stride: Any,
+    count: Any,
+    width: Any,
+    to: Any,
+    to_stride: Any,
+    ahead: Any,
+    again: Any,
+) -> Any:
+    """``q . k`` of some heads with `count` keys; some columns at once, in halves or not; strides in bytes.
+
+    Scores come in fours: behind the last of each head there may be more of the same.
+    """
+    given = (q, keys, stride, count, width, to, to_stride, ahead, again)
+    return sized(write_scores)(context, columns, half, heads, *given)
+
+
+@emitted_for_literals
+def mixture(
+    context: Any,
+    columns: Any,
+    half: Any,
+    heads: Any,
+    weights: Any,
+    weights_stride: Any,
+    values: Any,
+    stride: Any,
+    count: Any,
+    width: Any,
+    y: Any,
+    y_stride: Any,
+    ahead: Any,
+    again: Any,
+) -> Any:
+    """The sum of `count` values for some heads, each by its weight there, is added to y [heads, width]."""
+    given = (weights, weights_stride, values, stride, count, width, y, y_stride, ahead, again)
+    return sized(write_mixture)(context, columns, half, heads, *given)
+
+
+def sized(build: Callable[..., None]) -> Any:
+    """A function of three numbers known when it is compiled, and of addresses and counts."""
+
+    def typed(context: Any, columns: Any, half: Any, heads: Any, *given: Any) -> Any:
+        known = columns.literal_value, bool(half.literal_value), heads.literal_value
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            build(builder, *known, *args[3:])
+            return context.get_dummy_value()
+
+        return types.void(columns, half, heads, *[types.int64] * len(given)), generate
+
+    return typed
+
+
+class Slots:
+    """Reads some columns of keys or of values, and asks for what is read next."""
+
+    def __init__(self, builder: Any, columns: int, half: bool) -> None:
+        self.w = Writer(builder, min(columns, LANES))
+        self.half, self.size, self.columns = half, 2 if half else 4, columns
+        self.registers = range(columns // self.w.lanes)
+
+    def steps(self, width: Any) -> Any:
+        """How often there are so many columns."""
+        return self.w.b.udiv(width, ir.Constant(LONG, self.columns))
+
+    def read(self, slot: Any, step: Any, register: int) -> Any:
+        """One register of columns of the slot at an address."""
+        at = self.w.b.add(slot, self.w.times(step, self.size * self.columns))
+        offset = self.size * self.w.lanes * register
+        if self.half:
+            return self.w.b.fpext(self.w.load(at, offset, HALVES), self.w.vector(SINGLE))
+        return self.w.load(at, offset, SINGLE)
+
+    def ask(self, starts: tuple[Any, Any], turn: Any, many: int = 1) -> None:
+        """Ask, from each start on, for as much as `many` reads take, one turn after the other; not from 0."""
+        size = many * self.size * self.columns
+        if self.columns <= LANES:
+            return
+        b = self.w.b
+        with b.if_then(b.icmp_unsigned("!=", starts[0], ir.Constant(LONG, 0)), likely=True):
+            for start in starts:
+                at = b.add(start, self.w.times(turn, size))
+                for line in range(0, size, LINE):
+                    self.w.fetch(at, line)
+
+
+def write_scores(
+    builder: Any,
+    columns: int,
+    half: bool,
+    heads: int,
+    q: Any,
+    keys: Any,
+    stride: Any,
+    count: Any,
+    width: Any,
+    to: Any,
+    to_stride: Any,
+    ahead: Any,
+    again: Any,
+) -> None:
+    slots = Slots(builder, columns, half)
+    w, last = slots.w, builder.sub(count, ir.Constant(LONG, 1))
+    sums = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in range(AT_ONCE)] for _ in range(heads)]
+    qs = [builder.add(q, builder.mul(width, ir.Constant(LONG, 4 * head))) for head in range(heads)]
+    fours = builder.udiv(builder.add(last, ir.Constant(LONG, AT_ONCE)), ir.Constant(LONG, AT_ONCE))
+    with cgutils.for_range(builder, fours) as four:
+        places = [builder.add(w.times(four.index, AT_ONCE), ir.Constant(LONG, n)) for n in range(AT_ONCE)]
+        turns = builder.mul(four.index, slots.steps(width))
+        inside = [builder.select(builder.icmp_signed("<", n, last), n, last) for n in places]
+        starts = [builder.add(keys, builder.mul(place, stride)) for place in inside]
+        for of_head in sums:
+            for sum_ in of_head:
+                builder.store(w.zero(), sum_)
+        with cgutils.for_range(builder, slots.steps(width)) as loop:
+            place = w.times(loop.index, 4 * columns)
+            for i in slots.registers:
+                x = [w.load(builder.add(start, place), 4 * w.lanes * i, SINGLE) for start in qs]
+                for n, start in enumerate(starts):
+                    key = slots.read(start, loop.index, i)
+                    for number, of_head in zip(x, sums, strict=True):
+                        builder.store(w.fma(number, key, builder.load(of_head[n])), of_head[n])
+            slots.ask((ahead, again), builder.add(turns, loop.index), AT_ONCE)
+        for head, of_head in enumerate(sums):
+            row = builder.add(to, w.times(to_stride, head))
+            w.store(
+                across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four.index, 4 * AT_ONCE)
+            )
+
+
+def across(w: Writer, sums: list[Any]) -> Any:
+    """The sums of the lanes of four registers, as one of four lanes."""
+
+    def chosen(a: Any, b: Any, places: list[int]) -> Any:
+        return w.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, len(places)), places))
+
+    def added(a: Any, b: Any, places: list[int], others: list[int]) -> Any:
+        return w.b.fadd(chosen(a, b, places), chosen(a, b, others))
+
+    x, y, z, u = sums
+    if w.lanes == 1:
+        return chosen(chosen(x, y, [0, 1]), chosen(z, u, [0, 1]), [0, 1, 2, 3])
+    # lanes of two registers: x y x y | x y x y, then of all four: x y z u | x y z u
+    even, odd = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+    a, b = added(x, y, even, odd), added(z, u, even, odd)
+    both = added(a, b, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+    return added(both, both, [0, 1, 2, 3], [4, 5, 6, 7])
+
+
+def write_mixture(
+    builder: Any,
+    columns: int,
+    half: bool,
+    heads: int,
+    weights: Any,
+    weights_stride: Any,
+    values: Any,
+    stride: Any,
+    count: Any,
+    width: Any,
+    y: Any,
+    y_stride: Any,
+    ahead: Any,
+    again: Any,
+) -> None:
+    slots = Slots(builder, columns, half)
+    w = slots.w
+    sums = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in slots.registers] for _ in range(heads)]
+    rows = [builder.add(weights, w.times(weights_stride, head)) for head in range(heads)]
+    with cgutils.for_range(builder, slots.steps(width)) as loop:
+        place = w.times(loop.index, 4 * columns)
+        to = [builder.add(y, builder.add(w.times(y_stride, head), place)) for head in range(heads)]
+        for start, of_head in zip(to, sums, strict=True):
+            for i, sum_ in enumerate(of_head):
+                builder.store(w.load(start, 4 * w.lanes * i, SINGLE), sum_)
+        with cgutils.for_range(builder, count) as slot:
+            numbers = [w.spread(row, w.times(slot.index, 4)) for row in rows]
+            start = builder.add(values, builder.mul(slot.index, stride))
+            for i in slots.registers:
+                value = slots.read(start, loop.index, i)
+                for of_head, number in zip(sums, numbers, strict=True):
+                    builder.store(w.fma(number, value, builder.load(of_head[i])), of_head[i])
+            slots.ask((ahead, again), builder.add(builder.mul(loop.index, count), slot.index))
+        for start, of_head in zip(to, sums, strict=True):
+            for i, sum_ in enumerate(of_head):
+                w.store(builder.load(sum_), start, 4 * w.lanes * i)

@@ -174,7 +174,8 @@ def steps(args: argparse.Namespace) -> None:
     for name, (kind, sizes, batch, vocabulary) in cases.items():
         ours = octavo_step(kind, sizes, batch, vocabulary)
         theirs = {
-            how: torch_step(kind, batch, vocabulary, compiled=how == "compiled") for how in ("eager", "compiled")
+            how: torch_step(kind, batch, vocabulary, compiled=compiled)
+            for how, compiled in (("eager", False), ("compiled", True))
         }
         speeds: dict[str, list[float]] = {"ours": [], "eager": [], "compiled": []}
         for _ in range(args.rounds):

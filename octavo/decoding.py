@@ -28,9 +28,7 @@ from octavo.sample import Draws, Pick, Sampling, SamplingOptions, Token
 __all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
-LOADING_PAYS = (
-    2**30
-)  # weights multiplied by the equations: who did as much may well do what loading twins takes
+LOADING_PAYS = 2**30  # weights multiplied: who did as much may well do what loading twins takes
 MAKING_PAYS = 2**35  # and where they have to be compiled before
 
 
@@ -336,8 +334,10 @@ def stepper(model: Model, many: bool = False) -> Step:
 
 def twins_of(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[Step, Pick]:
     """The compiled twins of the step and of the draw; either as it is where it has none."""
+    step = fast.compiled(model) or step
     try:
         from octavo.fast import picks
-    except ImportError:  # no Numba
+
+        return step, picks.pick(sampling, model.vocab_size) or pick
+    except (ImportError, OSError):  # no Numba, or no code may be loaded
         return step, pick
-    return fast.compiled(model) or step, picks.pick(sampling, model.vocab_size) or pick

@@ -111,6 +111,8 @@ def at_once(model: Model) -> bool:
             function("draw")
         except Unmade:
             return False
+        except OSError:  # no code may be loaded here
+            return True
     return True
 
 
@@ -127,7 +129,7 @@ def _made(model: Model) -> Compiled | None:
         return None
     try:
         return Compiled(model)
-    except Unrecorded:
+    except (Unrecorded, OSError):  # the latter where no code may be loaded
         return None
 
 

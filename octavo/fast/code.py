@@ -3,7 +3,8 @@
 `address("rms_norm")` is where the instruction of that name is. `octavo.fast.compiling` makes what is not
 kept yet, which imports Numba and takes seconds; what is kept is copied to memory, or, where a processor or a
 system needs more than that, loaded by LLVM. Code is kept beside this file, or, where that cannot be written
-to, in the user's own cache; both are read. A file is named by all that its code depends on.
+to, in the user's own cache; both are read. It is found by our sources and the processor: where either is new,
+so is the code; a new compiler alone is no reason.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def address(name: str) -> int:
         If there is no such function.
     Unmade
         If it is not kept, within `only_kept`.
+    OSError
+        If the system lets no code be loaded.
     """
     with _LOCK:
         image = kept(name) or made(name)
@@ -84,20 +87,25 @@ def symbol_of(name: str) -> str:
 
 def copied(image: Image) -> int:
     """An image in memory that may be run -> where its function is."""
-    memory = mmap.mmap(-1, len(image.code))
+    memory = mmap.mmap(-1, len(image.code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     memory[:] = image.code
-    library = ctypes.CDLL(None, use_errno=True)
     for name, place in image.outer.items():
-        struct.pack_into("<Q", memory, place, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+        struct.pack_into("<Q", memory, place, ctypes.cast(outer(name), ctypes.c_void_p).value)
     for place in image.fixups:
         struct.pack_into("<Q", memory, place, at + struct.unpack_from("<Q", memory, place)[0])
-    protect = library.mprotect
+    protect = outer("mprotect")
     protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     if protect(at, len(image.code), mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the system lets no code be loaded")
     _OWNERS.append(memory)
     return at + image.entry
+
+
+def outer(name: str) -> Any:
+    """A function of the C library, or of its mathematical part where that is another."""
+    whole = ctypes.CDLL(None, use_errno=True)
+    return getattr(whole, name) if hasattr(whole, name) else getattr(ctypes.CDLL("libm.so.6"), name)
 
 
 def loaded(file: bytes, symbol: str) -> int:

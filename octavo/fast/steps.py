@@ -140,8 +140,9 @@ class MemoryStep:
 
     def table(self, buffer: Buffer, compute: Feed) -> int:
         """The address of the table whose rows are fed as they stand there, or 0."""
-        if isinstance(compute, Rows) and buffer.width % COLUMNS == 0:
-            return self.program.keep(compute.table)
+        if isinstance(compute, Rows) and buffer.width % COLUMNS == 0 and compute.table.dtype == np.float32:
+            self.program.kept.append(compute.table)
+            return address(compute.table)
         return 0
 
     def feed(self, tokens: Array) -> None:

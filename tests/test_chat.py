@@ -170,6 +170,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return forward(p, c, tokens, state)
 
     monkeypatch.setattr(module, "forward", counting)
+    monkeypatch.setattr(fast, "compiled", lambda model: None)
     return read
 
 

@@ -20,7 +20,7 @@ def pick(sampling: Sampling, vocab_size: int) -> Pick | None:
     >>> logits, rng = np.log(np.array([0.25, 0.75], np.float32)), np.random.default_rng(0)
     >>> token, logprob = pick(Sampling(top_k=1), 2)(logits, np.zeros(2, bool), rng)
     >>> token, round(np.exp(logprob), 3)
-    (1, 0.75)
+    (1, np.float64(0.75))
     """
     if vocab_size > FEW:
         return None

@@ -22,6 +22,8 @@ from octavo.nn import Array
 from octavo.quant import Quantized
 
 LANES = 32  # rows in a panel
+LINE = 64  # bytes of the cache's lines
+PIECE = 2**25  # bytes that are asked of the system at once
 COLUMNS = 32  # columns that float matrices have in a block
 
 
@@ -146,7 +148,23 @@ def natural(kind: Kind) -> Array:
     return np.argsort(order(kind))
 
 
-def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
+class Room:
+    """Zeros for panels, out of large pieces, which the system gives in huge pages: 2 MB at once, not 4 KB."""
+
+    def __init__(self) -> None:
+        self.left: Array = np.zeros(0, np.uint8)
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array of its own, which begins with a line of the cache."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size + LINE > self.left.size:
+            self.left = np.zeros(max(size + LINE, PIECE), np.uint8)
+        start = -address(self.left) % LINE
+        taken, self.left = self.left[start : start + size], self.left[start + size :]
+        return taken.view(dtype).reshape(shape)
+
+
+def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = None) -> Packed:
     """A matrix (out, in) in panels.
 
     Parameters
@@ -155,22 +173,25 @@ def pack(weight: Array | Quantized, halves: bool = True) -> Packed:
         In float32, float16 or a block format; numbers in float32 that all are halves are held as such.
     halves : bool
         Whether scales may be halves; otherwise they are widened.
+    room : Room, optional
+        What the panels lie in.
     """
+    room = room or Room()
     if not isinstance(weight, Quantized):
         name = {"float32": "float32", "float16": "float16"}.get(str(weight.dtype))
         if name is None or (name == "float16" and not halves):
             weight, name = np.asarray(weight, np.float32), "float32"
         if name == "float32" and halves and are_halves(weight):
             weight, name = weight.astype(np.float16), "float16"
-        return _pack_floats(np.asarray(weight), Kind(name))
+        return _pack_floats(np.asarray(weight), Kind(name), room)
     kind, format = OF_FORMAT[weight.format.name], weight.format
     if kind.scale is None:
         numbers = weight.blocks["x"]
-        return _pack_floats(numbers, kind) if halves else pack(np.asarray(weight), halves)
+        return _pack_floats(numbers, kind, room) if halves else pack(np.asarray(weight), halves, room)
     if kind.scale == "<f2" and not halves:
         kind = kind._replace(scale="<f4")
     rows, blocks = weight.blocks.shape
-    panels = np.zeros((-(-rows // LANES), blocks * format.items // kind.group), kind.record)
+    panels = room.take((-(-rows // LANES), blocks * format.items // kind.group), kind.record)
     step = max(2**10 // max(blocks, 1), 1)
     for first in range(0, len(panels), step):
         some = panels[first : first + step]
@@ -223,9 +244,9 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _pack_floats(numbers: Array, kind: Kind) -> Packed:
+def _pack_floats(numbers: Array, kind: Kind, room: Room) -> Packed:
     rows, width = numbers.shape
-    panels = np.zeros((-(-rows // LANES), -(-width // COLUMNS)), kind.record)
+    panels = room.take((-(-rows // LANES), -(-width // COLUMNS)), kind.record)
     if width % COLUMNS == 0 and numbers.strides[1] == numbers.itemsize:
         lay(numbers.reshape(rows, -1, COLUMNS), panels["q"])
         return Packed(kind, panels, rows, width)

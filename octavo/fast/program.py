@@ -15,7 +15,7 @@ import numpy as np
 
 from octavo import nn
 from octavo.fast import code, frame
-from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, address, pack
+from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, Room, address, pack
 from octavo.fast.recorded import Buffer, Operation, Record, Unrecorded
 from octavo.fast.team import TEAM
 from octavo.nn import Array
@@ -71,7 +71,7 @@ class Program:
             raise Unrecorded(f"a cache in {cache}")
         self.threads, self.feeds, self.logits, self.cache = threads, record.feeds, record.logits, cache
         self.kept = list[Any]()  # what instructions hold addresses of
-        self.packs = dict[int, Packed]() if packs is None else packs
+        self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room()
         self.places, self.sizes = shared(record)
         self.deepest = 0  # columns of the widest matrix
         self.part = self.heads = self.together = 0  # most numbers of a part, heads, and heads of a group
@@ -141,7 +141,7 @@ class Program:
         """A weight laid out, once for all who use it."""
         if id(weight) not in self.packs:
             self.kept.append(weight)  # so that no other has its id
-            self.packs[id(weight)] = pack(weight, code.halves())
+            self.packs[id(weight)] = pack(weight, code.halves(), self.room)
         return self.packs[id(weight)]
 
     # ------------------------------------------------------------ running

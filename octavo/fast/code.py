@@ -211,7 +211,7 @@ def announced() -> Iterator[None]:
         if not _TOLD:
             _TOLD.append(True)
             logging.getLogger("octavo").warning(
-                "octavo compiles its kernels for this processor; this takes some seconds, once"
+                "octavo compiles its kernels for this processor, once; this can take half a minute"
             )
 
     timer = threading.Timer(SOON, tell)

@@ -29,7 +29,7 @@ __all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
 LOADING_PAYS = 2**30  # weights multiplied: who did as much may well do what loading twins takes
-MAKING_PAYS = 2**35  # and where they have to be compiled before
+MAKING_PAYS = 2**37  # and where they have to be compiled before
 
 
 class DecodingOptions(SamplingOptions, total=False):

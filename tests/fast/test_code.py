@@ -141,8 +141,17 @@ def test_an_image_calls_the_c_library_and_knows_where_it_is() -> None:
     assert isinstance(image, Image)
     assert isinstance(other, Image)
     assert "expf" in image.outer
-    for _ in range(2):  # twice: at two addresses
-        assert code.copied(image) % 4096 == image.entry % 4096
+    assert other.fixups
+    for one in (image, other):
+        begin = code.copied(one) - one.entry
+
+        def number(place: int, begin: int = begin) -> int:
+            return int.from_bytes(ctypes.string_at(begin + place, 8), "little")
+
+        for name, place in one.outer.items():
+            assert number(place) == ctypes.cast(code.outer(name), ctypes.c_void_p).value
+        for place in one.fixups:
+            assert begin < number(place) < begin + len(one.code)
 
 
 def test_there_is_no_other_function() -> None:

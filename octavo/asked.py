@@ -18,7 +18,7 @@ from octavo.errors import OctavoError
 from octavo.idfile import Encoded
 from octavo.model import Model
 from octavo.quant import widened
-from octavo.recipe import AUTO, DEFAULTS, Recipe, named_size
+from octavo.recipe import AUTO, DEFAULTS, STANDARD, Recipe, named_size
 from octavo.tokenizers.interface import id_dtype
 
 BPE_BLOCKS = 256  # of about a million characters: what byte pairs are learned from, at most
@@ -79,26 +79,24 @@ class Asked:
         """A new model, its recipe, and the text as ids."""
         if self.base is not None:
             return self._continue(text)
-        auto = self.model_type in (None, "auto")
-        model_type = AUTO if auto else str(self.model_type)
+        model_type = AUTO if self.model_type in (None, "auto") else str(self.model_type)
         models.architecture(model_type)  # refuses an unknown type
         recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
         reader = tokenizer_of(self.tokenizer or "char", text)
         ids = text.encode(reader)
-        named = named_size(model_type, self.size) if self.size else {}
+        size = self.size or STANDARD.get(model_type)
+        named = named_size(model_type, size) if size else {}
         sizes = sizes_of(model_type, named | self.sizes, recipe)
         config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
         model = Model(model_type, config, params, reader)
-        return model, self._with_dropout(model, recipe, len(ids), auto), ids
+        return model, self._with_dropout(model, recipe, len(ids)), ids
 
-    def _with_dropout(self, model: Model, recipe: Recipe, tokens: int, auto: bool = False) -> Recipe:
+    def _with_dropout(self, model: Model, recipe: Recipe, tokens: int) -> Recipe:
         """The recipe with the dropout that fits a text of so many tokens, unless one is said."""
         if "dropout" in self.recipe:
             return recipe
-        if model.model_type in ("gru", "lstm"):
-            return replace(recipe, dropout=automatic.recurrent_dropout(recipe, tokens, model.count()))
-        return replace(recipe, dropout=automatic.transformer_dropout(recipe, tokens)) if auto else recipe
+        return replace(recipe, dropout=automatic.dropout(model.model_type, recipe, tokens, model.count()))
 
     def _continue(self, text: Text) -> Begun:
         """The model that is to be trained on, its recipe, and the text as ids."""

@@ -68,7 +68,7 @@ class Recipe:
     table_lr: float = 1.0
     warmup: float = 0.02
     weight_decay: float = 0.1
-    dropout: float = 0.1
+    dropout: float = 0.0
     clip: float = 1.0
     validation: float = 0.1
     precision: str = "float32"
@@ -116,16 +116,16 @@ LLAMA_LINE = [name for name, module in ARCHITECTURES.items() if hasattr(module.C
 RESIDUAL = {"optimizer": "muon", "lr": 5e-3, "batch": 8}
 GATED = {"lr": 1e-2, "table_lr": 8.0}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "rnn": {"lr": 3e-3, "dropout": 0.0, "weight_decay": 0.01},
+    "rnn": {"lr": 3e-3, "weight_decay": 0.01},
     "gru": GATED,
     "lstm": GATED,
-    "plain": {"lr": 1e-3, "batch": 8},
+    "plain": RESIDUAL,
     "prenorm": RESIDUAL,
     "gpt2": RESIDUAL,
     **dict.fromkeys(LLAMA_LINE, RESIDUAL),
-    "folio": RESIDUAL | {"batch": 4, "context": 256, "dropout": 0.0, "weight_decay": 0.0},
+    "folio": RESIDUAL | {"batch": 4, "context": 256, "weight_decay": 0.0},
 }
-"""What a recipe says unless told otherwise, by model type; `octavo.automatic` may know a better dropout."""
+"""What a recipe says unless told otherwise, by model type; dropout is as `octavo.automatic` says."""
 
 
 AUTO = "folio"  # what is trained when nobody says otherwise
@@ -161,6 +161,9 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "gpt2": {name: {"n_embd": d, "n_layer": n, "n_head": h} for name, (d, n, h) in WIDE.items()},
 }
 """Sizes by name, by model type. The large GPT-2 is the smallest that was published (124 M parameters)."""
+
+STANDARD = {"plain": "small", "prenorm": "small"}
+"""The size of a new model unless one is said, where the course's is more than minutes can teach."""
 
 
 def named_size(model_type: str, name: str) -> dict[str, Any]:

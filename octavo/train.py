@@ -70,9 +70,9 @@ def train(
         The text itself, or a list of names: files, folders, patterns or corpora, as `octavo.data.sources`
         describes them. The end of it (`validation`, a tenth unless said) is held out.
     model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio", ...}, optional
-        The architecture. "auto", which is meant unless said, is the recipe that our measurements say
-        learns most per minute: `folio`, with dropout only for a text that is read often. "gru" and "lstm"
-        get dropout too by how often the text is read (`octavo.automatic`).
+        The architecture. "auto", which is meant unless said, is what our measurements say learns most per
+        minute: `folio`. Each gets the dropout that is right for how often the text will be read
+        (`octavo.automatic`).
     tokenizer : str or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
         `tokenizer.json`, or a tokenizer; "char" unless said.
@@ -80,7 +80,8 @@ def train(
         A size by name, "small" say: `octavo.recipe.SIZES` lists them.
     sizes : mapping, optional
         Fields of the architecture's config, ``{"d_model": 128}`` say, or for recurrent models
-        `units` (a tuple, one width per layer) and `embedding`. By default the course's.
+        `units` (a tuple, one width per layer) and `embedding`. By default "small"; of recurrent
+        models, the course's.
     base : Model, str or Path, optional
         A model whose weights, config and tokenizer the new one begins with: anything that `octavo.load`
         opens; what is quantised is widened to float32.

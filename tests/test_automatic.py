@@ -6,7 +6,7 @@ import pytest
 
 from octavo import automatic
 from octavo.asked import Asked, Text
-from octavo.recipe import DEFAULTS, Recipe
+from octavo.recipe import Recipe
 
 TEXT = "to be or not to be, that is the question\n" * 25  # 1,025 characters
 
@@ -31,22 +31,18 @@ def test_epochs_of_every_kind_of_budget(budget: dict[str, Any], expected: float)
 
 
 def test_recurrent_dropout_rises_a_tenth_at_each_doubling() -> None:
-    found = [
-        automatic.recurrent_dropout(Recipe(epochs=n), 1000, 100) for n in (0.1, 1, 4, 8, 16, 32, 64, 999)
-    ]
+    found = [automatic.dropout("gru", Recipe(epochs=n), 1000, 100) for n in (0.1, 1, 4, 8, 16, 32, 64, 999)]
     assert found == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.4])
 
 
 def test_minutes_buy_fewer_epochs_for_larger_models_and_longer_texts() -> None:
-    hour = Recipe(minutes=60)
-    assert automatic.recurrent_dropout(hour, 10**6, 900_000) > automatic.recurrent_dropout(
-        hour, 10**6, 3_600_000
-    )
-    assert automatic.recurrent_dropout(hour, 10**6, 900_000) > automatic.recurrent_dropout(
-        hour, 10**7, 900_000
-    )
-    assert automatic.recurrent_dropout(Recipe(minutes=1), 10**6, 900_000) == 0
-    assert 0.1 < automatic.recurrent_dropout(Recipe(minutes=20), 10**6, 900_000) < 0.3
+    def found(minutes: float, tokens: int, weights: int) -> float:
+        return automatic.dropout("lstm", Recipe(minutes=minutes), tokens, weights)
+
+    assert found(60, 10**6, 900_000) > found(60, 10**6, 3_600_000)
+    assert found(60, 10**6, 900_000) > found(60, 10**7, 900_000)
+    assert found(1, 10**6, 900_000) == 0
+    assert 0.1 < found(20, 10**6, 900_000) < 0.3
 
 
 @pytest.mark.parametrize("model_type", ["gru", "lstm"])
@@ -58,8 +54,18 @@ def test_a_recurrent_model_gets_the_dropout_of_its_epochs(model_type: str) -> No
     assert recipe_of(model_type, epochs=16, context=8, dropout=0.0).dropout == 0
 
 
-def test_auto_has_dropout_for_what_is_read_often_and_a_type_that_is_named_its_own() -> None:
-    assert recipe_of(None, epochs=2, context=8).dropout == 0
-    assert recipe_of("auto", epochs=3, context=8).dropout == pytest.approx(0.1)
-    assert recipe_of("folio", epochs=3, context=8).dropout == DEFAULTS["folio"]["dropout"]
-    assert recipe_of("rnn", epochs=30, context=8).dropout == DEFAULTS["rnn"]["dropout"]
+def test_transformers_have_dropout_for_what_is_read_often() -> None:
+    for model_type, free in ((None, 2), ("auto", 2), ("folio", 2), ("plain", 4), ("prenorm", 4)):
+        assert recipe_of(model_type, epochs=free, context=8).dropout == 0
+        assert recipe_of(model_type, epochs=free + 1, context=8).dropout == pytest.approx(0.1)
+        assert recipe_of(model_type, epochs=free + 1, context=8, dropout=0.0).dropout == 0
+    assert recipe_of("rnn", epochs=30, context=8).dropout == 0
+
+
+def test_the_course_s_sizes_are_not_the_standard() -> None:
+    def config_of(*said: Any) -> Any:
+        return Asked("plain", None, *said, None, {"steps": 1, "context": 8}).begin(Text(TEXT))[0].config
+
+    assert (config_of(None, {}).d_model, config_of(None, {}).d_ff) == (128, 512)
+    assert (config_of(None, {"d_ff": 32}).d_model, config_of(None, {"d_ff": 32}).d_ff) == (128, 32)
+    assert config_of("course", {"n_layers": 1}).d_model == 512

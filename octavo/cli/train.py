@@ -132,8 +132,7 @@ def run(
     dropout: Annotated[
         float | None,
         typer.Option(
-            help="Share of activations zeroed; gru and lstm get what their epochs need, up to 0.4. "
-            + default("dropout"),
+            help="Share of activations zeroed. \\[default: what the epochs ask for: 0 to 0.4]",
             rich_help_panel=LEARNING,
         ),
     ] = None,

@@ -233,10 +233,11 @@ def rotate(frame: int, args: int, thread: int) -> None:
         x, y = columns(frame, args, 0, r, width * heads), columns(frame, args, 9, r, width * heads)
         cos, sin = columns(frame, args, 3, r, half), columns(frame, args, 6, r, half)
         for h in range(0, width * heads, width):
+            a, b, c, d = x[h : h + half], x[h + half : h + width], y[h : h + half], y[h + half : h + width]
+            for i in range(half):  # one result in each loop: of two, the compiler makes no vectors
+                c[i] = a[i] * cos[i] - b[i] * sin[i]
             for i in range(half):
-                a, b = x[h + i], x[h + half + i]
-                y[h + i] = a * cos[i] - b * sin[i]
-                y[h + half + i] = b * cos[i] + a * sin[i]
+                d[i] = b[i] * cos[i] + a[i] * sin[i]
 
 
 # ---------------------------------------------------------------- number by number

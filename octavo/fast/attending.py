@@ -196,9 +196,9 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     """As `octavo.nn.attention`, of each row to the slots that it sees, in chunks counted from the first.
 
     A piece is one chunk, or of many rows all chunks, for the heads of one group, who share what is read of
-    it, or, where there are pieces enough, of all groups, so that slots are read whole. A chunk gives each
-    head a part: its maximum, the sum of the weights, and K weighted sums. Whoever computes the last part of
-    a row's groups joins them.
+    it, or, where there are pieces enough and scratch, of all groups, so that slots are read whole. A chunk
+    gives each head a part: its maximum, the sum of the weights, and K weighted sums. Whoever computes the
+    last part of a row's groups joins them.
     """
     columns, half = literally(columns), literally(half)
     own = longs(args + 8 * OWN)
@@ -209,7 +209,9 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     stride = size * groups * width
     rows, chunks = longs(frame)[ROWS] - first_row(frame, args), longs(frame)[CHUNKS]
     pieces = chunks if shared else 1  # of a row and its groups
-    whole = (shared or longs(frame)[TIME] == 1) and rows * pieces >= ENOUGH * longs(frame)[THREADS]
+    fits = 4 * CHUNK * heads + of_part * heads * chunks <= longs(frame)[SCRATCH_SIZE]
+    whole = shared or (longs(frame)[TIME] == 1 and fits)
+    whole = whole and rows * pieces >= ENOUGH * longs(frame)[THREADS]
     some = groups if whole else 1
     each = heads // groups * some
     skipped = longs(frame)[THREADS] if shared else 1  # chunks to the next of this thread, likely

@@ -35,20 +35,18 @@ from octavo.fast.frame import (
     TAIL,
     THREADS,
 )
-from octavo.fast.lanes import product, products, tile
+from octavo.fast.lanes import prepare, product
 from octavo.fast.machine import count, longs, singles
 from octavo.fast.packed import KINDS, LANES
 
 carray: Any = numba.carray  # type: ignore[attr-defined]
 literally: Any = numba.literally  # type: ignore[attr-defined]
 
-FEW = 3  # rows for which a panel is read once each; from there on it is widened once for all
 FAST = {"reassoc", "contract"}  # sums may be taken in any order, which is fixed once it is compiled
 
 GROUPS = np.array([kind.group for kind in KINDS], np.int64)
-NIBBLES = np.array([kind.bits == "nibbles" for kind in KINDS])
 SIZES = np.array([kind.size for kind in KINDS], np.int64)
-SIXTEENTH, ONE, ZERO = np.float32(1 / 16), np.float32(1), np.float32(0)
+ONE, ZERO = np.float32(1), np.float32(0)
 
 
 @compiled
@@ -87,37 +85,45 @@ def piece(args: int) -> Any:
 # own arguments: x, y, panels, how many, blocks, bias or 0
 
 
-@partial(compiled, fastmath=FAST)
-def prepare(x: Any, kind: int, blocks: int, scaled: bool, to: Any, sums: Any) -> None:
-    """A row as the products take it: the order of the columns, what nibbles are too large by, and sums."""
-    group = GROUPS[kind]
-    for block in range(blocks):
-        at = block * group
-        if NIBBLES[kind]:
-            for word in range(group // 8):
-                scale = ONE
-                for i in range(8):
-                    number = x[at + 4 * word + i // 2 + group // 2 * (i % 2)]
-                    to[at + 8 * word + i] = number * scale if scaled and i < 7 else number
-                    scale *= SIXTEENTH
-        else:
-            for i in range(group):
-                to[at + i] = x[at + i]
-        total = ZERO
-        for i in range(group):
-            total += x[at + i]
-        sums[block] = total
+@compiled
+def together(rows: int, first: int) -> Any:
+    """How many rows from `first` on are multiplied at once, of so many: all such parts are about as large."""
+    parts = (rows - first + lanes.ROWS - 1) // lanes.ROWS
+    return (rows - first + parts - 1) // parts
 
 
 @compiled
-def prepare_rows(frame: int, args: int, kind: int, few: bool, prepared: int, sums: int) -> None:
-    """All rows as the products take them."""
+def prepare_rows(frame: int, args: int, kind: int, prepared: int, sums: int) -> None:
+    """All rows as the products take them: those that are multiplied at once side by side."""
+    kind = literally(kind)
     blocks, first = longs(args)[OWN + 8], first_row(frame, args)
-    width = blocks * GROUPS[kind]
-    for r in range(longs(frame)[ROWS] - first):
-        to = carray(singles(prepared + 4 * r * width), (width,))
-        of_blocks = carray(singles(sums + 4 * r * blocks), (blocks,))
-        prepare(columns(frame, args, 0, first + r, width), kind, blocks, few, to, of_blocks)
+    group, rows, r = GROUPS[kind], longs(frame)[ROWS] - first, 0
+    while r < rows:
+        some = together(rows, r)
+        for i in range(some):
+            to, of_blocks = prepared + 4 * group * (blocks * r + i), sums + 4 * (blocks * r + i)
+            prepare(kind, buffer(frame, args, 0, first + r + i), blocks, some, to, of_blocks)
+        r += some
+
+
+@compiled
+def multiply_rows(
+    kind: int, rows: int, at: int, blocks: int, x: int, sums: int, y: int, stride: int, asks: int
+) -> None:
+    """One to six rows with a panel."""
+    kind = literally(kind)
+    if rows == 6:
+        product(kind, 6, at, blocks, x, sums, y, stride, asks)
+    elif rows == 5:
+        product(kind, 5, at, blocks, x, sums, y, stride, asks)
+    elif rows == 4:
+        product(kind, 4, at, blocks, x, sums, y, stride, asks)
+    elif rows == 3:
+        product(kind, 3, at, blocks, x, sums, y, stride, asks)
+    elif rows == 2:
+        product(kind, 2, at, blocks, x, sums, y, stride, asks)
+    else:
+        product(kind, 1, at, blocks, x, sums, y, stride, asks)
 
 
 @compiled
@@ -128,10 +134,8 @@ def multiply(frame: int, args: int, thread: int, kind: int) -> None:
     panels, many, blocks, bias = own[6], own[7], own[8], own[9]
     width, first = blocks * GROUPS[kind], first_row(frame, args)
     rows = longs(frame)[ROWS] - first
-    few = rows < FEW
-    step = max(many // (PIECES * longs(frame)[THREADS]), 1) if few else 1
-    widened = longs(frame)[SCRATCH] + thread * longs(frame)[SCRATCH_SIZE]
-    prepared = widened if few else widened + 4 * LANES * width
+    step = max(many // (PIECES * longs(frame)[THREADS]), 1) if rows <= lanes.FEW else 1
+    prepared = longs(frame)[SCRATCH] + thread * longs(frame)[SCRATCH_SIZE]
     sums = prepared + 4 * rows * width
     ready = False
     while True:
@@ -139,24 +143,16 @@ def multiply(frame: int, args: int, thread: int, kind: int) -> None:
         if start >= many:
             return
         if not ready:
-            prepare_rows(frame, args, kind, few, prepared, sums)
+            prepare_rows(frame, args, kind, prepared, sums)
             ready = True
         y, stride = buffer(frame, args, 3, first), 4 * longs(args)[OWN + 5]
         for panel in range(start, min(start + step, many)):
             at, to = panels + panel * blocks * SIZES[kind], y + 4 * LANES * panel
-            if few:
-                for r in range(rows):
-                    x = prepared + 4 * r * width
-                    product(kind, at, blocks, x, sums + 4 * r * blocks, to + r * stride)
-            else:
-                tile(kind, at, blocks, widened)
-                for half in range(2):
-                    part = widened + 4 * half * lanes.HALF * width
-                    for r in range(0, rows, lanes.ROWS):
-                        some = min(lanes.ROWS, rows - r)
-                        x, of_x = prepared + 4 * r * width, sums + 4 * r * blocks
-                        z, a, b = to + r * stride, 4 * width, 4 * blocks
-                        products(kind, at, blocks, part, half, some, x, of_x, z, a, b, stride)
+            r = 0
+            while r < rows:
+                some, x, of_x = together(rows, r), prepared + 4 * r * width, sums + 4 * r * blocks
+                multiply_rows(kind, some, at, blocks, x, of_x, to + r * stride, stride, int(r == 0))
+                r += some
             if bias:
                 offset = singles(bias + 4 * LANES * panel)
                 for r in range(rows):
@@ -237,10 +233,11 @@ def rotate(frame: int, args: int, thread: int) -> None:
         x, y = columns(frame, args, 0, r, width * heads), columns(frame, args, 9, r, width * heads)
         cos, sin = columns(frame, args, 3, r, half), columns(frame, args, 6, r, half)
         for h in range(0, width * heads, width):
+            a, b, c, d = x[h : h + half], x[h + half : h + width], y[h : h + half], y[h + half : h + width]
+            for i in range(half):  # one result in each loop: of two, the compiler makes no vectors
+                c[i] = a[i] * cos[i] - b[i] * sin[i]
             for i in range(half):
-                a, b = x[h + i], x[h + half + i]
-                y[h + i] = a * cos[i] - b * sin[i]
-                y[h + half + i] = b * cos[i] + a * sin[i]
+                d[i] = b[i] * cos[i] + a[i] * sin[i]
 
 
 # ---------------------------------------------------------------- number by number

@@ -9,13 +9,18 @@ A panel is 32 rows of a matrix, a lane each. A lane reads its row from left to r
     s = q_0 x_0 + q_1 x_1 + ...    (the columns of a block, one multiplication and addition after the other)
     y = y + d s + m sum(x)         (the block's scale and minimum, where there are any)
 
-That order is the same for one row of x (`product`) and for many at once (`tile` and `products`), so a row
-has the same bits in any company.
+That order is the same for one row of x and for six at once, so a row has the same bits in any company. What
+differs is how much of a panel is taken at a time: all lanes for one row or two, half of them for more. So the
+sums of all rows stay in registers, and a weight is widened once for all of them, which costs next to nothing:
+other parts of a processor convert than those that multiply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import llvmlite.binding
@@ -25,13 +30,13 @@ from numba.core import types
 
 from octavo.fast.compiling import emitted_for_literals
 from octavo.fast.machine import outer
-from octavo.fast.packed import KINDS, LANES, Kind
+from octavo.fast.packed import KINDS, LANES, LINE, Kind
 
 cgutils: Any = untyped
 
 WIDE = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # lanes of a register
-HALF = 16  # lanes that `products` takes at once
-ROWS = 6  # rows of x that `products` takes at once: twelve sums in sixteen registers
+ROWS = 6  # rows of x that a product takes at once: with half a panel, twelve sums in sixteen registers
+FEW = 2  # rows that it takes with a whole panel: eight sums, as many as are added to at the same time
 AHEAD = 4096  # bytes by which a product asks for its weights before it reads them: a page of memory
 BYTE, SHORT, INT, LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 SINGLE, HALVES = ir.FloatType(), ir.HalfType()
@@ -54,6 +59,19 @@ class Writer:
     def zero(self) -> Any:
         """A register of zeros."""
         return self.constant(0.0, SINGLE)
+
+    def variables(self, count: int) -> list[Any]:
+        """Places for registers, which the compiler finds registers for."""
+        return [cgutils.alloca_once(self.b, self.vector(SINGLE)) for _ in range(count)]
+
+    def clear(self, variables: list[list[Any]]) -> None:
+        """Zeros in all of them."""
+        for variable in chain(*variables):
+            self.b.store(self.zero(), variable)
+
+    def beyond(self, address: Any, offset: int) -> Any:
+        """An address so many bytes on."""
+        return self.b.add(address, ir.Constant(LONG, offset))
 
     def at(self, address: Any, offset: Any, kind: Any) -> Any:
         """A pointer to what is `offset` bytes behind an address."""
@@ -91,6 +109,15 @@ class Writer:
         fetch = outer(self.b, type_, "llvm.prefetch.p0")
         self.b.call(fetch, [self.at(address, offset, BYTE), read, near, data])
 
+    def across(self, x: Any) -> Any:
+        """The sum of the lanes, half of them added to the other half each time."""
+        count = self.lanes
+        while count > 1:
+            count //= 2
+            halves = (ir.Constant(ir.VectorType(INT, count), list(range(n, n + count))) for n in (0, count))
+            x = self.b.fadd(*(self.b.shuffle_vector(x, x, half) for half in halves))
+        return self.b.extract_element(x, ir.Constant(INT, 0))
+
     def times(self, index: Any, step: int) -> Any:
         """An offset: `step` bytes for each."""
         return self.b.mul(index, ir.Constant(LONG, step))
@@ -122,188 +149,169 @@ class Writer:
         y = self.fma(scale, s, y)
         return y if minimum is None else self.fma(minimum, sums, y)
 
-    def columns(self, kind: Kind, block: Any, exact: bool) -> Iterator[list[Any]]:
-        """The columns of a block in float32, each for all lanes of the panel, a register after the other.
+    def eight(self, kind: Kind, weights: Any, lanes: range, x: Any, s: list[list[Any]]) -> None:
+        """Add eight columns of a block, some lanes of them, to the sums of each row of x.
 
-        Of nibbles, column c is ``16^(c mod 8)`` as large, which saves a shift and is in `x` then, unless
-        it has to be `exact`.
+        What is used most often is read first and stays in its register: a number of few rows, a weight of
+        many.
         """
-        firsts = range(0, LANES, self.lanes)
-        at = kind.header
-        for column in range(kind.group):
-            if kind.bits == "nibbles":
-                nibble = column % 8
-                if nibble == 0:
-                    row = at + 4 * LANES * (column // 8)
-                    words = [self.load(block, row + 4 * first, INT) for first in firsts]
-                yield [self.nibble(word, nibble, exact) for word in words]
-            else:
-                size, read = self.reader(kind)
-                yield [read(block, at + size * (LANES * column + first)) for first in firsts]
+        read, rows, registers = self.reader(kind, weights), range(len(s)), range(len(lanes))
+        few = [(n, register) for register in registers for n in rows]
+        many = [(n, register) for n in rows for register in registers]
+        for column in range(8):
+            weight = cache(partial(read, column))
+            number = cache(partial(self.number, x, kind.group, column))
+            for n, register in few if len(s) <= FEW else many:
+                sum_ = s[n][register]
+                found = self.fma(weight(lanes[register]), number(n), self.b.load(sum_))
+                self.b.store(found, sum_)
 
-    def nibble(self, word: Any, place: int, exact: bool) -> Any:
-        """Four bits of a word as a number, times 16^place unless `exact`; the highest never are."""
-        if exact and place:
-            word = self.b.lshr(word, self.constant(4 * place, INT))
-            word = self.b.and_(word, self.constant(15, INT)) if place < 7 else word
-        elif place == 7:
+    def number(self, x: Any, group: int, column: int, row: int) -> Any:
+        """A number of x [rows, columns of a block] in every lane."""
+        return self.spread(x, 4 * (group * row + column))
+
+    def nibble(self, word: Any, place: int) -> Any:
+        """Four bits of a word as a number, times 16^place; the highest never are."""
+        if place == 7:
             word = self.b.lshr(word, self.constant(28, INT))
         else:
             word = self.b.and_(word, self.constant(15 << 4 * place, INT))
         return self.b.sitofp(word, self.vector(SINGLE))
 
-    def reader(self, kind: Kind) -> tuple[int, Callable[[Any, int], Any]]:
-        """How many bytes a weight has, and how a register of them is read."""
+    def reader(self, kind: Kind, weights: Any) -> Callable[[int, int], Any]:
+        """What reads a column of eight in float32, from a lane on.
+
+        Of nibbles, column c is ``16^c`` as large, which saves a shift and is in `x` then.
+        """
         b, single, whole = self.b, self.vector(SINGLE), self.vector(INT)
+        if kind.bits == "nibbles":
+            word = cache(lambda lane: self.load(weights, 4 * lane, INT))
+            return lambda column, lane: self.nibble(word(lane), column)
+
+        def stored(element: Any, size: int) -> Callable[[int, int], Any]:
+            return lambda column, lane: self.load(weights, size * (LANES * column + lane), element)
+
         if kind.bits == "bytes":
-            return 1, lambda at, n: b.sitofp(b.sext(self.load(at, n, BYTE), whole), single)
+            read = stored(BYTE, 1)
+            return lambda column, lane: b.sitofp(b.sext(read(column, lane), whole), single)
         if kind.bits == "float16":
-            return 2, lambda at, n: b.fpext(self.load(at, n, HALVES), single)
+            read = stored(HALVES, 2)
+            return lambda column, lane: b.fpext(read(column, lane), single)
         if kind.bits == "bfloat16":
-            upper = self.constant(16, INT)
-            return 2, lambda at, n: b.bitcast(b.shl(b.zext(self.load(at, n, SHORT), whole), upper), single)
-        return 4, lambda at, n: self.load(at, n, SINGLE)
-
-
-def instructions(build: Callable[..., None]) -> Any:
-    """A function of a kind, known when it is compiled, and of addresses and counts, written by `build`."""
-
-    def typed(context: Any, kind: Any, *given: Any) -> Any:
-        chosen = KINDS[kind.literal_value]
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            build(builder, chosen, *args[1:])
-            return context.get_dummy_value()
-
-        return types.void(kind, *[types.int64] * len(given)), generate
-
-    return typed
+            read, upper = stored(SHORT, 2), self.constant(16, INT)
+            return lambda column, lane: b.bitcast(b.shl(b.zext(read(column, lane), whole), upper), single)
+        return stored(SINGLE, 4)
 
 
 @emitted_for_literals
-def product(context: Any, kind: Any, panel: Any, blocks: Any, x: Any, sums: Any, y: Any) -> Any:
-    """One row of x [in], prepared, with a panel -> y [32]; `sums` are those of each block of x."""
-    return instructions(write_product)(context, kind, panel, blocks, x, sums, y)
+def prepare(context: Any, kind: Any, x: Any, blocks: Any, rows: Any, to: Any, sums: Any) -> Any:
+    """A row of x [in] as products take it, with those that are multiplied at once: one of so many `rows`.
+
+    Columns come in the order of the weights, and what is too large there is as much smaller here.
+    """
+    chosen = KINDS[kind.literal_value]
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        write_prepare(builder, chosen, *args[1:])
+        return context.get_dummy_value()
+
+    return types.void(kind, *[types.int64] * 5), generate
 
 
 @emitted_for_literals
-def tile(context: Any, kind: Any, panel: Any, blocks: Any, tile: Any) -> Any:
-    """A panel widened to float32, without its scales: [2, in, 16], a half of the lanes after the other."""
-    return instructions(write_tile)(context, kind, panel, blocks, tile)
-
-
-@emitted_for_literals
-def products(
+def product(
     context: Any,
     kind: Any,
+    rows: Any,
     panel: Any,
     blocks: Any,
-    tile: Any,
-    half: Any,
-    rows: Any,
     x: Any,
     sums: Any,
     y: Any,
     stride: Any,
-    sums_stride: Any,
-    y_stride: Any,
+    asks: Any,
 ) -> Any:
-    """Up to six rows of x with half a panel, widened before; strides in bytes."""
-    given = (panel, blocks, tile, half, rows, x, sums, y, stride, sums_stride, y_stride)
-    return instructions(write_products)(context, kind, *given)
+    """Some rows of x, prepared, with a panel -> y [32] of each, so many bytes apart.
+
+    x is [blocks, rows, columns of a block], and `sums` [blocks, rows] are those of its blocks. Where it
+    `asks`, it is the first to read this panel, and asks for the weights that come next.
+    """
+    chosen, many = KINDS[kind.literal_value], rows.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        write_product(builder, chosen, many, *args[2:])
+        return context.get_dummy_value()
+
+    return types.void(kind, rows, *[types.int64] * 7), generate
 
 
-def write_product(builder: Any, kind: Kind, panel: Any, blocks: Any, x: Any, sums: Any, y: Any) -> None:
-    w = Writer(builder)
-    firsts = range(0, LANES, w.lanes)
-    totals = [cgutils.alloca_once_value(builder, w.zero()) for _ in firsts]
+def write_prepare(builder: Any, kind: Kind, x: Any, blocks: Any, rows: Any, to: Any, sums: Any) -> None:
+    w, half = Writer(builder, 8), Writer(builder, 4)
+    turns = ir.Constant(ir.VectorType(INT, 8), [0, 4, 1, 5, 2, 6, 3, 7])
+    smaller = ir.Constant(w.vector(SINGLE), [16.0**-i for i in range(7)] + [1.0])
     with cgutils.for_range(builder, blocks) as loop:
-        block = builder.add(panel, w.times(loop.index, kind.size))
         here = builder.add(x, w.times(loop.index, 4 * kind.group))
-        for line in range(0, kind.size, 64):
-            w.fetch(block, AHEAD + line)
-        s = [w.zero() for _ in firsts]
-        for column, weights in enumerate(w.columns(kind, block, exact=False)):
-            number = w.spread(here, 4 * column)
-            s = [w.fma(weight, number, total) for weight, total in zip(weights, s, strict=True)]
-        summed = w.spread(sums, w.times(loop.index, 4)) if kind.offsets else None
-        for first, total, found in zip(firsts, totals, s, strict=True):
-            builder.store(w.added(kind, block, first, found, builder.load(total), summed), total)
-    for first, total in zip(firsts, totals, strict=True):
-        w.store(builder.load(total), y, 4 * first)
+        row = builder.mul(loop.index, rows)
+        there = builder.add(to, w.times(row, 4 * kind.group))
+        total = w.zero()
+        for i in range(0, kind.group, 8):
+            if kind.bits == "nibbles":
+                first, second = (half.load(here, 4 * (i // 2 + n), SINGLE) for n in (0, kind.group // 2))
+                numbers = builder.shuffle_vector(first, second, turns)
+                w.store(builder.fmul(numbers, smaller), there, 4 * i)
+            else:
+                numbers = w.load(here, 4 * i, SINGLE)
+                w.store(numbers, there, 4 * i)
+            total = builder.fadd(total, numbers)
+        if kind.offsets:
+            builder.store(w.across(total), w.at(sums, w.times(row, 4), SINGLE))
 
 
-def write_tile(builder: Any, kind: Kind, panel: Any, blocks: Any, tile: Any) -> None:
-    w = Writer(builder)
-    other = builder.mul(blocks, ir.Constant(LONG, 4 * HALF * kind.group))  # where the second half begins
-    with cgutils.for_range(builder, blocks) as loop:
-        block = builder.add(panel, w.times(loop.index, kind.size))
-        here = builder.add(tile, w.times(loop.index, 4 * HALF * kind.group))
-        there = builder.add(here, other)
-        for column, weights in enumerate(w.columns(kind, block, exact=True)):
-            for i, weight in enumerate(weights):
-                first = i * w.lanes
-                w.store(weight, here if first < HALF else there, 4 * (HALF * column + first % HALF))
-
-
-def write_products(
+def write_product(
     builder: Any,
     kind: Kind,
+    rows: int,
     panel: Any,
     blocks: Any,
-    tile: Any,
-    half: Any,
-    rows: Any,
     x: Any,
     sums: Any,
     y: Any,
     stride: Any,
-    sums_stride: Any,
-    y_stride: Any,
+    asks: Any,
 ) -> None:
     w = Writer(builder)
-    firsts = range(0, HALF, w.lanes)
-    last = builder.sub(rows, ir.Constant(LONG, 1))
-
-    def row(start: Any, step: Any, number: int) -> Any:
-        """Where a row is; past the last it is the last once more, which does no harm."""
-        n = ir.Constant(LONG, number)
-        n = builder.select(builder.icmp_signed("<", n, rows), n, last)
-        return builder.add(start, builder.mul(n, step))
-
-    xs = [row(x, stride, n) for n in range(ROWS)]
-    sums_of = [row(sums, sums_stride, n) for n in range(ROWS)]
-    totals = [[cgutils.alloca_once_value(builder, w.zero()) for _ in firsts] for _ in range(ROWS)]
-    s = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in firsts] for _ in range(ROWS)]
-    lanes = builder.mul(half, ir.Constant(LONG, HALF))
-    with cgutils.for_range(builder, blocks) as loop:
-        block = builder.add(panel, w.times(loop.index, kind.size))
-        weights = builder.add(tile, w.times(loop.index, 4 * HALF * kind.group))
-        place = w.times(loop.index, 4 * kind.group)
-        for of_row in s:
-            for sum_ in of_row:
-                builder.store(w.zero(), sum_)
-        steps = ir.Constant(LONG, kind.group // 8)
-        with cgutils.for_range(builder, steps) as inner:
-            some = builder.add(weights, w.times(inner.index, 4 * HALF * 8))
-            at = builder.add(place, w.times(inner.index, 4 * 8))
-            for column in range(8):
-                found = [w.load(some, 4 * (HALF * column + first), SINGLE) for first in firsts]
-                for n in range(ROWS):
-                    number = w.spread(builder.add(xs[n], at), 4 * column)
-                    for weight, sum_ in zip(found, s[n], strict=True):
-                        builder.store(w.fma(weight, number, builder.load(sum_)), sum_)
-        # the scales of these lanes: where the header is shifted by half a panel
-        width = 2 if kind.scale == "<f2" else 4
-        shifted = builder.add(block, builder.mul(lanes, ir.Constant(LONG, width)))
-        for n in range(ROWS):
-            summed = w.spread(sums_of[n], w.times(loop.index, 4)) if kind.offsets else None
-            for i, first in enumerate(firsts):
-                total = builder.load(totals[n][i])
-                builder.store(
-                    w.added(kind, shifted, first, builder.load(s[n][i]), total, summed), totals[n][i]
-                )
-    to = builder.add(y, builder.mul(lanes, ir.Constant(LONG, 4)))
-    for n in range(ROWS):
-        for i, first in enumerate(firsts):
-            w.store(builder.load(totals[n][i]), row(to, y_stride, n), 4 * first)
+    taken = LANES if rows <= FEW else min(2 * w.lanes, LANES)
+    lanes = range(0, taken, w.lanes)
+    size = {"nibbles": 4, "bytes": 1, "float32": 4}.get(kind.bits, 2)  # bytes from lane to lane
+    eight = size * LANES * (1 if kind.bits == "nibbles" else 8)  # and of eight columns
+    totals, s = ([w.variables(len(lanes)) for _ in range(rows)] for _ in range(2))
+    with cgutils.for_range(builder, ir.Constant(LONG, LANES // taken)) as part:
+        first = w.times(part.index, taken)
+        begins = builder.icmp_signed("<", first, asks)
+        w.clear(totals)
+        with cgutils.for_range(builder, blocks) as loop:
+            block = builder.add(panel, w.times(loop.index, kind.size))
+            with builder.if_then(begins) if rows > FEW else nullcontext():
+                for line in range(0, kind.size, LINE):
+                    w.fetch(block, AHEAD + line)
+            w.clear(s)
+            weights = builder.add(w.beyond(block, kind.header), w.times(first, size))
+            here = builder.add(x, w.times(loop.index, 4 * rows * kind.group))
+            if rows == 1:
+                for i in range(kind.group // 8):
+                    w.eight(kind, w.beyond(weights, eight * i), lanes, w.beyond(here, 4 * 8 * i), s)
+            else:
+                with cgutils.for_range(builder, ir.Constant(LONG, kind.group // 8)) as i:
+                    some, numbers = w.times(i.index, eight), w.times(i.index, 4 * 8)
+                    w.eight(kind, builder.add(weights, some), lanes, builder.add(here, numbers), s)
+            header = builder.add(block, w.times(first, 2 if kind.scale == "<f2" else 4))
+            of_block = builder.add(sums, w.times(loop.index, 4 * rows))
+            for n in range(rows):
+                summed = w.spread(of_block, 4 * n) if kind.offsets else None
+                for lane, sum_, total in zip(lanes, s[n], totals[n], strict=True):
+                    found = w.added(kind, header, lane, builder.load(sum_), builder.load(total), summed)
+                    builder.store(found, total)
+        for n, of_row in enumerate(totals):
+            to = builder.add(y, builder.add(w.times(stride, n), w.times(first, 4)))
+            for lane, total in zip(lanes, of_row, strict=True):
+                w.store(builder.load(total), to, 4 * lane)

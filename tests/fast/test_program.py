@@ -10,8 +10,8 @@ import pytest
 
 from octavo import models, nn
 from octavo.blocks import FORMATS
-from octavo.fast import Compiled, compiled, pays
-from octavo.fast.packed import KINDS, OF_FORMAT
+from octavo.fast import Compiled, compiled, frame, pays
+from octavo.fast.packed import KINDS, OF_FORMAT, address
 from octavo.fast.program import Program
 from octavo.fast.recorded import Ids, Places, Record, Slots, Unrecorded, Value, record
 from octavo.fast.steps import CacheStep
@@ -54,10 +54,9 @@ def test_a_product_is_that_of_the_widened_matrix(name: str) -> None:
     found = product(weight, x, bias=bias)
     spread = np.abs(x).astype(np.float64) @ np.abs(np.asarray(weight, np.float64)).T + 1
     assert (np.abs(found - exact) / spread).max() < 5e-7
-    alone = [product(weight, x[i : i + 1], threads=1, bias=bias)[0] for i in range(8)]
-    pairs = [row for i in range(0, 8, 2) for row in product(weight, x[i : i + 2], threads=3, bias=bias)]
-    np.testing.assert_array_equal(found, alone)  # one row reads panels, many widen them: the same bits
-    np.testing.assert_array_equal(found, pairs)
+    for rows in range(1, 8):  # up to six are multiplied at once; seven are four and three
+        some = [product(weight, x[i : i + rows], threads=1 + i % 3, bias=bias) for i in range(0, 8, rows)]
+        np.testing.assert_array_equal(np.concatenate(some), found)
 
 
 @pytest.mark.parametrize(("name", "exact"), [("tanh", np.tanh), ("sigmoid", lambda x: 1 / (1 + np.exp(-x)))])
@@ -183,6 +182,24 @@ def test_chunks_of_a_long_cache_are_joined_to_the_same_bits(case: str, dtype: st
     many = nn.Cache(*(tuple(np.repeat(x, 4, axis=0) for x in slots) for slots in state[:2]), np.full(8, 690))
     found, _ = alone(np.repeat(ids[:, 690:691], 4, axis=0), many)  # a row each: a piece is all that it sees
     np.testing.assert_array_equal(found, np.repeat(whole[:, 690:691], 4, axis=0))
+
+
+def test_many_rows_of_a_very_long_cache_keep_to_their_scratch() -> None:
+    """The parts of all groups at once would need more of it than there is."""
+    name, sizes = LONG["two groups of three heads"]
+    model, slots = build(name, **sizes), 12_800
+    made = record(model.architecture.forward, model.params, model.config, model.init_state(1, 1))
+    step = CacheStep(made, 1, "float32", {})
+    program = step.program
+    program.make_room(16, slots)
+    size = program.scratch.shape[1]
+    program.scratch = np.zeros((1, 4 * size), np.uint8)  # of which it is told as much as before
+    program.frame[frame.SCRATCH] = address(program.scratch)
+    state = model.init_state(16, slots)
+    step(ids_of(16, 1), state._replace(position=np.full(16, slots - 1)))
+    assert program.frame[frame.SCRATCH_SIZE] == size
+    assert program.scratch[0, :size].any()
+    assert not program.scratch[0, size:].any()
 
 
 def test_quantised_weights_and_a_wide_model() -> None:

@@ -34,7 +34,7 @@ if find_spec("numba") is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
     raise ImportError("there is no Numba, or it is told not to compile")
 
 SOURCES = (
-    *("frame", "packed", "linking", "compiling", "machine", "lanes", "scoring"),
+    *("frame", "packed", "linking", "compiling", "translating", "arithmetic", "machine", "lanes", "scoring"),
     *("instructions", "attending", "drawing", "laying", "working"),
 )
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")}

@@ -1,0 +1,196 @@
+"""Numbers in compiled functions: which type each has, and LLVM's code of what is done with them.
+
+What is known when a function is compiled stays Python's number until it meets one that is not. Then the types
+are those of Numba: whole numbers have 64 bits, a fraction that is written out is a float64, and a float32
+keeps its type beside its like alone.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types as untyped
+
+types: Any = untyped
+BOOL, INT, LONG, SINGLE, DOUBLE = (
+    *(types.boolean, types.int32, types.int64),
+    *(types.float32, types.float64),
+)
+
+CALCULATED = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mult": operator.mul,
+    "Div": operator.truediv,
+    "FloorDiv": operator.floordiv,
+    "Mod": operator.mod,
+    "LShift": operator.lshift,
+}
+COMPARED = {
+    "Eq": ("==", operator.eq),
+    "NotEq": ("!=", operator.ne),
+    "Lt": ("<", operator.lt),
+    "LtE": ("<=", operator.le),
+    "Gt": (">", operator.gt),
+    "GtE": (">=", operator.ge),
+}
+WRAPS = ("nsw",)  # numbers here are counts and addresses: none is ever too large
+
+
+class Number(NamedTuple):
+    """What the machine will know: a number, or a pointer."""
+
+    type: Any
+    value: Any
+
+
+def known(value: Any) -> bool:
+    """Whether a value is a number that is known now."""
+    return isinstance(value, (int, float, np.generic))
+
+
+def llvm_type(type_: Any) -> Any:
+    """What LLVM calls a type."""
+    if isinstance(type_, types.CPointer):
+        return llvm_type(type_.dtype).as_pointer()
+    if type_ in (SINGLE, DOUBLE):
+        return ir.FloatType() if type_ == SINGLE else ir.DoubleType()
+    return ir.IntType(1 if type_ == BOOL else type_.bitwidth)
+
+
+def numbered(value: Any) -> Number:
+    """A number for the machine, of what may be known."""
+    if isinstance(value, Number):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return Number(BOOL, ir.Constant(ir.IntType(1), int(value)))
+    if isinstance(value, (int, np.integer)):
+        return Number(LONG, ir.Constant(ir.IntType(64), int(value)))
+    if isinstance(value, (float, np.float32)):  # np.float64 is a float
+        type_ = SINGLE if isinstance(value, np.float32) else DOUBLE
+        return Number(type_, ir.Constant(llvm_type(type_), float(value)))
+    raise TypeError(f"{value!r} is no number")
+
+
+def cast(b: Any, value: Any, to: Any) -> Number:
+    """A number in another type."""
+    number = numbered(value)
+    if number.type == to:
+        return number
+    if isinstance(to, types.CPointer) or isinstance(number.type, types.CPointer):
+        raise TypeError(f"{number.type} is no {to}")
+    floating, from_floating = to in (SINGLE, DOUBLE), number.type in (SINGLE, DOUBLE)
+    unsigned = number.type == BOOL or not getattr(number.type, "signed", True)
+    if to == BOOL:
+        return truth(b, number)
+    if floating and from_floating:
+        change = b.fpext if to == DOUBLE else b.fptrunc
+    elif floating:
+        change = b.uitofp if unsigned else b.sitofp
+    elif from_floating:
+        change = b.fptosi if to.signed else b.fptoui
+    elif number.type != BOOL and number.type.bitwidth > to.bitwidth:
+        change = b.trunc
+    elif number.type != BOOL and number.type.bitwidth == to.bitwidth:
+        return Number(to, number.value)
+    else:
+        change = b.zext if unsigned else b.sext
+    return Number(to, change(number.value, llvm_type(to)))
+
+
+def truth(b: Any, value: Any) -> Number:
+    """Whether a number is not zero."""
+    number = numbered(value)
+    if number.type == BOOL:
+        return number
+    zero = ir.Constant(llvm_type(number.type), 0)
+    if number.type in (SINGLE, DOUBLE):
+        return Number(BOOL, b.fcmp_unordered("!=", number.value, zero))
+    return Number(BOOL, b.icmp_signed("!=", number.value, zero))
+
+
+def common(*numbers: Number) -> Any:
+    """The type in which numbers are added and compared."""
+    found = {number.type for number in numbers}
+    if found == {SINGLE}:
+        return SINGLE
+    return DOUBLE if found & {SINGLE, DOUBLE} else LONG
+
+
+def foldable(x: Any, y: Any) -> bool:
+    """Whether Python computes with two numbers what the machine would."""
+    if not (known(x) and known(y)):
+        return False
+    return isinstance(x, np.float32) == isinstance(y, np.float32)
+
+
+def calculated(b: Any, name: str, x: Any, y: Any, fast: tuple[str, ...]) -> Any:
+    """``x + y`` and its like, by the name of the operation in Python's syntax."""
+    if foldable(x, y):
+        return CALCULATED[name](x, y)
+    x, y = numbered(x), numbered(y)
+    type_ = common(x, y)
+    if name == "Div" and type_ == LONG:
+        type_ = DOUBLE
+    u, v = cast(b, x, type_).value, cast(b, y, type_).value
+    if type_ != LONG:
+        floating = {"Add": b.fadd, "Sub": b.fsub, "Mult": b.fmul, "Div": b.fdiv}
+        return Number(type_, floating[name](u, v, flags=fast))
+    if name in ("FloorDiv", "Mod"):
+        return Number(type_, divided(b, u, v)[name == "Mod"])
+    if name == "LShift":
+        return Number(type_, b.shl(u, v))
+    whole = {"Add": b.add, "Sub": b.sub, "Mult": b.mul}
+    return Number(type_, whole[name](u, v, flags=WRAPS))
+
+
+def divided(b: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """``x // y`` and ``x % y``, which has the sign of y."""
+    zero, one = (ir.Constant(x.type, n) for n in (0, 1))
+    quotient, rest = b.sdiv(x, y), b.srem(x, y)
+    other = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
+    return b.select(other, b.sub(quotient, one), quotient), b.select(other, b.add(rest, y), rest)
+
+
+def compared(b: Any, name: str, x: Any, y: Any) -> Any:
+    """``x < y`` and its like."""
+    sign, compute = COMPARED[name]
+    if foldable(x, y):
+        return bool(compute(x, y))
+    x, y = numbered(x), numbered(y)
+    type_ = common(x, y)
+    u, v = cast(b, x, type_).value, cast(b, y, type_).value
+    if type_ == LONG:
+        return Number(BOOL, b.icmp_signed(sign, u, v))
+    order = b.fcmp_unordered if name == "NotEq" else b.fcmp_ordered
+    return Number(BOOL, order(sign, u, v))
+
+
+def negative(b: Any, x: Any, fast: tuple[str, ...]) -> Any:
+    """``-x``."""
+    if known(x):
+        return -x
+    if x.type in (SINGLE, DOUBLE):
+        return Number(x.type, b.fneg(x.value, flags=fast))
+    return calculated(b, "Sub", 0, x, fast)
+
+
+def extreme(b: Any, name: str, x: Any, y: Any) -> Any:
+    """The smaller (Lt) or greater (Gt) of two numbers; the first where neither is."""
+    if foldable(x, y):
+        return y if COMPARED[name][1](y, x) else x
+    other = compared(b, name, y, x)
+    return chosen(b, other, y, x)
+
+
+def chosen(b: Any, test: Any, x: Any, y: Any) -> Any:
+    """``x if test else y``, of two numbers that are both computed."""
+    if known(test):
+        return x if test else y
+    x, y = numbered(x), numbered(y)
+    type_ = x.type if x.type == y.type else common(x, y)
+    values = cast(b, x, type_).value, cast(b, y, type_).value
+    return Number(type_, b.select(truth(b, test).value, *values))

@@ -202,41 +202,54 @@ def _draw(
     reading: Reading,
     guesses: Guesses | None,
 ) -> Iterator[Token]:
-    draws, length, left = Draws(sampling, prompt, model.vocab_size), len(prompt), limit
+    draws, length = Draws(sampling, prompt, model.vocab_size), len(prompt)
     context = reading.unbounded(model)
-    text = Text(model, reading, memory)
-    rows, guessed = text.begin(prompt.tolist(), limit), list[int]()
+    text = Text(model, reading, memory, stop)
+    rows = text.begin(prompt.tolist(), limit)
     if context is not None and length > context:
         warn(context)
+    for token in _passes(text, rows, draws, limit, guesses):
+        if token.id in stop:
+            return
+        yield token
+        if length == context:
+            warn(context)
+        length += 1
+
+
+def _passes(text: Text, rows: nn.Array, draws: Draws, left: int, guesses: Guesses | None) -> Iterator[Token]:
+    """The tokens that are left to draw, or those to one that ends the text; `rows` [1, V] are of the first."""
+    guessed = list[int]()
     while left:
         drawn = list[Token]()  # of one pass: a token for each guess that is right, and one more
         for row, guess in zip(rows, [*guessed, None], strict=True):
             text.hasten(draws)
             drawn.append(draws.next(row))
             left -= 1
-            if drawn[-1].id != guess or drawn[-1].id in stop or not left:
+            if drawn[-1].id != guess or drawn[-1].id in text.stop or not left:
                 break
         if guesses is not None:
             text.keep(guessed, guesses.learn(guessed, [token.id for token in drawn]))
-        for token in drawn:
-            if token.id in stop:
-                return
-            yield token
-            if length == context:
-                warn(context)
-            length += 1
+        yield from drawn
+        last = drawn[-1].id
+        while guesses is None and (count := text.alone(left)):
+            for token in text.write(last, count, draws):
+                yield token
+                last, left = token.id, left - 1
         if left:
             guessed = guesses.next(text.room(left - 1)) if guesses is not None else []
-            rows = text.read(drawn[-1].id, guessed)
+            rows = text.read(last, guessed)
 
 
 class Text:
     """What is read of a text while it is written, and the model's state after it."""
 
-    def __init__(self, model: Model, reading: Reading, memory: Memory) -> None:
-        self.model, self.reading, self.memory = model, reading, memory
+    def __init__(self, model: Model, reading: Reading, memory: Memory, stop: frozenset[int]) -> None:
+        self.model, self.reading, self.memory, self.stop = model, reading, memory, stop
         self.step = self.equation = stepper(model)
         self.hurry = Hurry(model, self.step)
+        self.writing: Any = None  # an `octavo.fast.writing.Writing`, once twins have taken over
+        self.ahead = 1  # tokens that may be written before they are asked for: no more than were asked for
 
     def begin(self, prompt: list[int], limit: int) -> nn.Array:
         """Read what is not remembered -> logits [1, V] of what follows."""
@@ -251,8 +264,7 @@ class Text:
 
     def read(self, last: int, guessed: list[int]) -> nn.Array:
         """Read the last token, and guesses of what follows it -> logits [1 + guesses, V] after each."""
-        if self.memory.take()[1] is not self.state:
-            raise OctavoError("another text took this one's memory; end one before the next begins")
+        self.claim()
         full = self.ids
         full.append(last)
         self.ids = self.reading.window(self.model, full)
@@ -265,6 +277,33 @@ class Text:
         if not guessed:
             self.memory.keep(self.ids, self.state)
         return np.asarray(logits[0, -1 - len(guessed) :])
+
+    def alone(self, left: int) -> int:
+        """How many of the tokens that are left to draw compiled code may write alone now."""
+        if not left or self.writing is None:
+            return 0
+        return 1 + max(self.room(min(left, self.ahead, self.writing.most) - 1), -1)
+
+    def write(self, last: int, count: int, draws: Draws) -> Iterator[Token]:
+        """Read the last token, draw the next one, read that, `count` times, or to one that ends the text.
+
+        When a token is given, the memory is what it was when that token was drawn.
+        """
+        self.claim()
+        written = self.writing(last, with_room(self.state, len(self.ids) + count), count, draws)
+        self.ahead *= 2
+        for read, (token, logprob) in enumerate(zip(written.ids, written.logprobs, strict=True), 1):
+            if read > 1:
+                self.claim()
+            self.ids.append(last)
+            self.state, last = written.after(read), token
+            self.memory.keep(self.ids, self.state)
+            yield draws.drawn(token, logprob)
+
+    def claim(self) -> None:
+        """Take the memory, which is this text's."""
+        if self.memory.take()[1] is not self.state:
+            raise OctavoError("another text took this one's memory; end one before the next begins")
 
     def keep(self, guessed: list[int], accepted: int) -> None:
         """Forget the guesses that were read and wrong."""
@@ -282,6 +321,7 @@ class Text:
         """Have twins compute the steps and the draws from now on, if that pays."""
         if self.hurry.begins():
             self.step, draws.pick = twins_of(self.model, draws.sampling, self.step, draws.pick)
+            self.writing = fast.writer(self.step, draws.pick, self.stop)
 
 
 class Hurry:
@@ -338,6 +378,6 @@ def twins_of(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[
     try:
         from octavo.fast import picks
 
-        return step, picks.pick(sampling, model.vocab_size) or pick
+        return step, picks.Draw(sampling, model.vocab_size)
     except (ImportError, OSError):  # no Numba, or no code may be loaded
         return step, pick

@@ -23,6 +23,7 @@ import octavo
 from octavo import OctavoError, Token, decoding, fast, nn, texts
 from octavo.fast import code
 from octavo.fast.recorded import Stand
+from octavo.fast.writing import Writing
 from octavo.model import Model
 from octavo.tokenizers import from_ranks
 
@@ -105,6 +106,15 @@ class Counter:
         monkeypatch.setattr(model.architecture, "forward", counted)
         for name in ("__call__", "last"):
             monkeypatch.setattr(fast.Compiled, name, counted_twin(getattr(fast.Compiled, name)))
+        write = Writing.__call__
+
+        def counted_writing(writing: Any, *args: Any) -> Any:
+            written = write(writing, *args)
+            self.lengths += [1] * len(written.ids)
+            self.by_twins += len(written.ids)
+            return written
+
+        monkeypatch.setattr(Writing, "__call__", counted_writing)
 
 
 @every
@@ -204,6 +214,7 @@ def kept(model: Model) -> Model:
     """The model, whose compiled code is kept by now."""
     assert fast.compiled(model) is not None
     code.function("draw")
+    code.function("write")
     return model
 
 

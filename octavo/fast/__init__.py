@@ -3,7 +3,7 @@
     recorded.py      what a forward asks of `octavo.nn`, written down
     packed.py        weights laid out for vector registers
     program.py       a record as instructions, buffers and weights; frame.py: how they find each other
-    steps.py         a program as a model's step; picks.py: the draw that follows
+    steps.py         a program as a model's step; picks.py: the draw that follows; writing.py: both, again and again
     team.py          the threads that run it
     code.py          machine code, kept on disk and loaded
 
@@ -19,6 +19,7 @@ The model files know nothing of it.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,7 @@ from octavo.quant import Quantized
 if TYPE_CHECKING:
     from octavo.fast.packed import Packed
     from octavo.fast.steps import CacheStep, MemoryStep
+    from octavo.fast.writing import Writing
     from octavo.model import Model
 
 MANY = 2**24  # weights of a model for which loading compiled code pays at the first token
@@ -109,11 +111,22 @@ def at_once(model: Model) -> bool:
         try:
             compiled(model)
             function("draw")
+            function("write")
         except Unmade:
             return False
         except OSError:  # no code may be loaded here
             return True
     return True
+
+
+def writer(step: Any, pick: Any, stop: Collection[int]) -> Writing | None:
+    """What writes several tokens at once by such a step and such a draw; None where either is not compiled."""
+    if not isinstance(step, Compiled):
+        return None
+    from octavo.fast.picks import Draw
+    from octavo.fast.writing import Writing
+
+    return Writing(step, pick, stop) if isinstance(pick, Draw) else None
 
 
 def _made(model: Model) -> Compiled | None:

@@ -51,14 +51,13 @@ Feed = Callable[[Array, Array], Array]
 
 @dataclass(frozen=True)
 class Rows:
-    """A feed: the rows of a table that the ids name."""
+    """A feed: the rows of a table that the ids name. No other feed depends on ids."""
 
     table: Array
 
     def __call__(self, tokens: Array, positions: Array) -> Array:
         """[B, T] -> [B, T, width]."""
-        rows: Array = self.table.take(tokens, 0)
-        return rows
+        return nn.embed(tokens, self.table)
 
 
 @dataclass
@@ -277,7 +276,7 @@ class Ids(Stand):
 def _embed(ids: Ids, weight: Array) -> Value:
     if isinstance(weight, np.ndarray):
         return _row_of(ids.record, np.ascontiguousarray(weight))
-    return ids.record.feed((weight.shape[1],), lambda tokens, positions: nn.embed(tokens, weight))
+    return ids.record.feed((weight.shape[1],), Rows(weight))
 
 
 def _row_of(record: Record, table: Array) -> Value:

@@ -218,7 +218,7 @@ def _draw(
 
 
 def _passes(text: Text, rows: nn.Array, draws: Draws, left: int, guesses: Guesses | None) -> Iterator[Token]:
-    """The tokens that are left to draw, or those to one that ends the text; `rows` [1, V] are of the first."""
+    """The tokens that are left to draw, or those up to a stop token; `rows` [1, V] are of the first."""
     guessed = list[int]()
     while left:
         drawn = list[Token]()  # of one pass: a token for each guess that is right, and one more
@@ -279,7 +279,7 @@ class Text:
         return np.asarray(logits[0, -1 - len(guessed) :])
 
     def alone(self, left: int) -> int:
-        """How many of the tokens that are left to draw compiled code may write alone now."""
+        """How many tokens, of those that are left to draw, compiled code may write alone now."""
         if not left or self.writing is None:
             return 0
         return 1 + max(self.room(min(left, self.ahead, self.writing.most) - 1), -1)

@@ -3,7 +3,8 @@
     recorded.py      what a forward asks of `octavo.nn`, written down
     packed.py        weights laid out for vector registers
     program.py       a record as instructions, buffers and weights; frame.py: how they find each other
-    steps.py         a program as a model's step; picks.py: the draw that follows; writing.py: both, again and again
+    steps.py         a program as a model's step; picks.py: the draw that follows
+    writing.py       both in turn, several tokens in one call
     team.py          the threads that run it
     code.py          machine code, kept on disk and loaded
 
@@ -120,7 +121,7 @@ def at_once(model: Model) -> bool:
 
 
 def writer(step: Any, pick: Any, stop: Collection[int]) -> Writing | None:
-    """What writes several tokens at once by such a step and such a draw; None where either is not compiled."""
+    """What writes several tokens at once by a step and a draw; None where either is not compiled."""
     if not isinstance(step, Compiled):
         return None
     from octavo.fast.picks import Draw

@@ -16,10 +16,10 @@ FUNCTION, WAITS, COUNTER, TAIL, OWN = range(5)
 TURN, FRAME, PROGRAM, COUNT, SIZE, MET, FINISHED, FAILED, MORE, SLEEPING = range(10)
 MOST = 256  # threads there can be, and one more
 
-# what a draw is given: where the model's logits are, which tokens have been seen and what is added to each (or
-# 0), room for the adjusted logits, for ids, weights, and the likeliest of each block of tokens, how many tokens
-# there are, in a block, and may survive (0: the likeliest is taken), then in float64 the other options, the
-# random number, and what it gives beside the token
+# what a draw is given: where the model's logits are, which tokens have been seen, what is added to each or 0,
+# room for the adjusted logits, for ids, weights, and the greatest logit of each block of tokens, how many
+# tokens there are, are in a block, and may survive (0: the likeliest is taken), then in float64 the other
+# options, the random number, and what it gives beside the token
 MODEL, SEEN, BIAS, LOGITS, IDS, WEIGHTS, BESTS, VOCABULARY, BLOCK, TOP_K, *_DOUBLES = range(16)
 PENALTY, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = _DOUBLES
 # what writing several tokens is given: how many, the one to read first, what the draw is given, its random

@@ -183,8 +183,8 @@ class Program:
 
     def alone(self) -> int:
         """Have it run for one row, and give its logits where they always are -> that address."""
-        (given, at), numbers = self.own, self.frame
-        numbers[frame.ROWS], numbers[frame.FIRST], numbers[self.slot(self.logits)] = 1, 0, at
+        (_, at), told = self.own, self.frame
+        told[frame.ROWS], told[frame.FIRST], told[self.slot(self.logits)] = 1, 0, at
         return at
 
     def moves(self, last: int, positions: Array) -> Moves:

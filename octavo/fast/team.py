@@ -38,7 +38,7 @@ class Team:
                 self.join()
             shared[FRAME : FAILED + 1] = told
             try:
-                code.function("gather")(self.at, 0, 0)
+                code.function("begin")(self.at, 0, 0)
                 for thread in range(1, threads):
                     if shared[SLEEPING + thread]:
                         shared[SLEEPING + thread] = 0

@@ -87,8 +87,8 @@ def run(shared: int) -> None:
     wait(shared + 8 * FINISHED, threads)
 
 
-@named("gather")
-def gather(shared: int, _: int, __: int) -> None:
+@named("begin")
+def begin(shared: int, _: int, __: int) -> None:
     """Let all threads see that programs are coming."""
     put(shared + 8 * MORE, 1)
 

@@ -1,4 +1,4 @@
-"""Several tokens in one call of compiled code: a step of the model, a draw, the step that reads it, and so on.
+"""Several tokens in one call of compiled code: a step of the model, a draw, the next step, the next draw.
 
 The tokens, their probabilities and the state are those of steps and draws that are called one by one, to the
 last bit: it is the same code that computes them. All that Python does otherwise between two tokens is known
@@ -71,7 +71,7 @@ class Writing:
         self.told = np.zeros(frame.MOVING + 1, np.int64)
 
     def __call__(self, last: int, state: Any, count: int, draws: Draws) -> Written:
-        """Read a token after a state with room for `count`, draw the next one, and so on up to `count` times."""
+        """Read a token after a state with room for `count`, draw the next, and read that, up to `count` times."""
         step, told = self.compiled.step(state), self.told
         program, greedy = step.program, self.draw.greedy
         ids, logprobs = np.zeros(count, np.int64), np.zeros(count)

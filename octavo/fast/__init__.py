@@ -1,6 +1,6 @@
 """The fast twin of a model's forward on a CPU: the sentence recorded once, and run compiled.
 
-    recorded.py      what a forward asks of `octavo.nn`, written down
+    recorded.py      what a forward asks of `octavo.nn`, written down; recording.py: how it is
     packed.py        weights laid out for vector registers
     program.py       a record as instructions, buffers and weights; frame.py: how they find each other
     steps.py         a program as a model's step; picks.py: the draw that follows
@@ -47,7 +47,7 @@ class Compiled:
     """A model's steps, compiled: one for each kind of cache, made when it is first needed."""
 
     def __init__(self, model: Model) -> None:
-        from octavo.fast.recorded import record
+        from octavo.fast.recording import record
 
         state = model.init_state(1, 1)
         self.record = record(model.architecture.forward, model.params, model.config, state)

@@ -71,7 +71,7 @@ class Writing:
         self.told = np.zeros(frame.MOVING + 1, np.int64)
 
     def __call__(self, last: int, state: Any, count: int, draws: Draws) -> Written:
-        """Read a token after a state with room for `count`, draw the next, and read that, up to `count` times."""
+        """Read a token after a state with room for `count`, draw one, and read that, up to `count` times."""
         step, told = self.compiled.step(state), self.told
         program, greedy = step.program, self.draw.greedy
         ids, logprobs = np.zeros(count, np.int64), np.zeros(count)

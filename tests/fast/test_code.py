@@ -188,8 +188,8 @@ def test_kept_code_is_loaded_without_numba() -> None:
     code.function("draw")
     program = """
 import sys, octavo
-from octavo import decoding, fast
-decoding.LOADING_PAYS = 0
+from octavo import fast, twins
+twins.LOADING_PAYS = 0
 model = octavo.load("christie-rnn")
 octavo.generate(model, "poirot ", limit=20, seed=3)
 print(type(fast._MADE[model]).__name__, "llvmlite" in sys.modules, "numba" in sys.modules)

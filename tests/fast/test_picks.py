@@ -36,12 +36,14 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @settings(max_examples=400, deadline=None)
-@given(OPTIONS, st.integers(0, 2**32), st.floats(0, 1, exclude_max=True))
-def test_a_draw_is_the_specification_s(options: dict[str, Any], seed: int, number: float) -> None:
+@given(
+    OPTIONS, st.sampled_from([40, 41, 700, 5000]), st.integers(0, 2**32), st.floats(0, 1, exclude_max=True)
+)
+def test_a_draw_is_the_specification_s(options: dict[str, Any], size: int, seed: int, number: float) -> None:
     rng, sampling = np.random.default_rng(seed), Sampling(**options)
-    logits, seen = (3 * rng.standard_normal(40)).astype(np.float32), rng.random(40) < 0.5
+    logits, seen = (3 * rng.standard_normal(size)).astype(np.float32), rng.random(size) < 0.5
     given, ours, theirs = logits.copy(), Numbers(number), Numbers(number)
-    token, logprob = Draw(sampling, 40)(logits, seen, ours)  # type: ignore[arg-type]
+    token, logprob = Draw(sampling, size)(logits, seen, ours)  # type: ignore[arg-type]
     np.testing.assert_array_equal(logits, given)
     expected, probability = sampling.pick(logits, seen, theirs)  # type: ignore[arg-type]
     assert (type(token), type(logprob)) == (int, float)
@@ -90,6 +92,14 @@ def test_logits_that_are_no_numbers_are_noticed(temperature: float) -> None:
         assert np.isnan(logprob)
     token, logprob = twin(np.array([0, 40, 0], np.float32), np.zeros(3, bool), np.random.default_rng(0))
     assert (token, logprob) == (1, 0)  # nothing of it is left
+
+
+def test_one_token_is_all_there_is() -> None:
+    for options in ({}, {"temperature": 0}, {"top_k": 9}, {"top_p": 0.1, "min_p": 1}):
+        found = Draw(Sampling(**options), 1)(
+            np.ones(1, np.float32), np.ones(1, bool), np.random.default_rng(0)
+        )
+        assert found == (0, 0)
 
 
 def test_two_texts_draw_in_turn() -> None:

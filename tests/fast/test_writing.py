@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import OctavoError, decoding, fast, models, nn
+from octavo import OctavoError, fast, models, nn, twins
 from octavo.decoding import Memory
 from octavo.fast.picks import Draw
 from octavo.fast.writing import MOST, Writing
@@ -33,8 +33,8 @@ PROMPT = [3, 1, 4]
 @pytest.fixture(autouse=True)
 def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps and draws are compiled from the first on."""
-    monkeypatch.setattr(decoding, "LOADING_PAYS", 0)
-    monkeypatch.setattr(decoding, "MAKING_PAYS", 0)
+    monkeypatch.setattr(twins, "LOADING_PAYS", 0)
+    monkeypatch.setattr(twins, "MAKING_PAYS", 0)
 
 
 def roomy(name: str, **options: Any) -> Model:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 import numpy as np
 
 import octavo
-from octavo import decoding
+from octavo import twins
 from octavo.model import Model
 from octavo.quant import widened
 
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--equations", action="store_true", help="leave Octavo's compiled programs out")
     options = parser.parse_args()
     rounds = options.rounds
-    decoding.LOADING_PAYS = decoding.MAKING_PAYS = sys.maxsize if options.equations else 0
+    twins.LOADING_PAYS = twins.MAKING_PAYS = sys.maxsize if options.equations else 0
     kinds: tuple[str | None, ...] = (None, "q8")
     bard, small_bard = (octavo.load("bard", quantize=kind) for kind in kinds)
     christie, small_christie = (octavo.load("christie-gru", quantize=kind) for kind in kinds)

@@ -2,18 +2,16 @@
 
 The prompt is read once, in chunks (`octavo.prefill`); from then on each token costs one step of the model and
 one draw, or less than a step where the text repeats itself and that is looked up (`octavo.lookup`).
-Steps and draws follow the equations, or compiled twins of them (`octavo.fast`): of a large model from the
-first token on, of a small one once a process has computed so much that loading them pays, or even making
-them. Where Numba is not installed, nothing changes but the speed.
+Steps and draws follow the equations, or compiled twins of them where those pay (`octavo.twins`), which write
+several tokens of a small model in one call. Where Numba is not installed, nothing changes but the speed.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,14 +20,13 @@ from octavo.checks import is_whole
 from octavo.errors import OctavoError
 from octavo.lookup import Guesses, Lookup
 from octavo.model import Model, with_room
-from octavo.prefill import Reading, Step
-from octavo.sample import Draws, Pick, Sampling, SamplingOptions, Token
+from octavo.prefill import Reading
+from octavo.sample import Draws, Sampling, SamplingOptions, Token
+from octavo.twins import Hurry, stepper, twins_of
 
 __all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
-LOADING_PAYS = 2**30  # weights multiplied: who did as much may well do what loading twins takes
-MAKING_PAYS = 2**37  # and where they have to be compiled before
 
 
 class DecodingOptions(SamplingOptions, total=False):
@@ -40,6 +37,13 @@ class DecodingOptions(SamplingOptions, total=False):
     cache: str | None
 
 
+class Later(NamedTuple):
+    """A state that is made when somebody asks for it: the one after so many tokens."""
+
+    after: Callable[[int], Any]
+    read: int
+
+
 @dataclass
 class Memory:
     """What a model has read, for a text that goes on later: its ids, and the state after the last of them.
@@ -48,16 +52,21 @@ class Memory:
     """
 
     ids: list[int] = field(default_factory=list)
-    state: Any = None
+    kept: Any = None  # the state, or a `Later`
+
+    @property
+    def state(self) -> Any:
+        """The state after the last of the ids, None if there are none."""
+        return self.kept.after(self.kept.read) if isinstance(self.kept, Later) else self.kept
 
     def keep(self, ids: list[int], state: Any) -> None:
         """Remember a state after a step."""
-        self.ids, self.state = ids, state
+        self.ids, self.kept = ids, state
 
     def take(self) -> tuple[list[int], Any]:
         """What is here, which nobody else gets."""
         ids, state = self.ids, self.state
-        self.ids, self.state = [], None
+        self.ids, self.kept = [], None
         return ids, state
 
     def shared(self, prompt: list[int]) -> tuple[int, Any]:
@@ -202,41 +211,54 @@ def _draw(
     reading: Reading,
     guesses: Guesses | None,
 ) -> Iterator[Token]:
-    draws, length, left = Draws(sampling, prompt, model.vocab_size), len(prompt), limit
+    draws, length = Draws(sampling, prompt, model.vocab_size), len(prompt)
     context = reading.unbounded(model)
-    text = Text(model, reading, memory)
-    rows, guessed = text.begin(prompt.tolist(), limit), list[int]()
+    text = Text(model, reading, memory, stop)
+    rows = text.begin(prompt.tolist(), limit)
     if context is not None and length > context:
         warn(context)
+    for token in _passes(text, rows, draws, limit, guesses):
+        if token.id in stop:
+            return
+        yield token
+        if length == context:
+            warn(context)
+        length += 1
+
+
+def _passes(text: Text, rows: nn.Array, draws: Draws, left: int, guesses: Guesses | None) -> Iterator[Token]:
+    """The tokens that are left to draw, or those up to a stop token; `rows` [1, V] are of the first."""
+    guessed = list[int]()
     while left:
         drawn = list[Token]()  # of one pass: a token for each guess that is right, and one more
         for row, guess in zip(rows, [*guessed, None], strict=True):
             text.hasten(draws)
             drawn.append(draws.next(row))
             left -= 1
-            if drawn[-1].id != guess or drawn[-1].id in stop or not left:
+            if drawn[-1].id != guess or drawn[-1].id in text.stop or not left:
                 break
         if guesses is not None:
             text.keep(guessed, guesses.learn(guessed, [token.id for token in drawn]))
-        for token in drawn:
-            if token.id in stop:
-                return
-            yield token
-            if length == context:
-                warn(context)
-            length += 1
+        yield from drawn
+        last = drawn[-1].id
+        while guesses is None and (count := text.alone(left)):
+            for token in text.write(last, count, draws):
+                yield token
+                last, left = token.id, left - 1
         if left:
             guessed = guesses.next(text.room(left - 1)) if guesses is not None else []
-            rows = text.read(drawn[-1].id, guessed)
+            rows = text.read(last, guessed)
 
 
 class Text:
     """What is read of a text while it is written, and the model's state after it."""
 
-    def __init__(self, model: Model, reading: Reading, memory: Memory) -> None:
-        self.model, self.reading, self.memory = model, reading, memory
+    def __init__(self, model: Model, reading: Reading, memory: Memory, stop: frozenset[int]) -> None:
+        self.model, self.reading, self.memory, self.stop = model, reading, memory, stop
         self.step = self.equation = stepper(model)
         self.hurry = Hurry(model, self.step)
+        self.writing: Any = None  # an `octavo.fast.writing.Writing`, once twins have taken over
+        self.ahead = 1  # tokens that may be written before they are asked for: no more than were asked for
 
     def begin(self, prompt: list[int], limit: int) -> nn.Array:
         """Read what is not remembered -> logits [1, V] of what follows."""
@@ -251,13 +273,12 @@ class Text:
 
     def read(self, last: int, guessed: list[int]) -> nn.Array:
         """Read the last token, and guesses of what follows it -> logits [1 + guesses, V] after each."""
-        if self.memory.take()[1] is not self.state:
-            raise OctavoError("another text took this one's memory; end one before the next begins")
+        state = self.claim()
         full = self.ids
         full.append(last)
         self.ids = self.reading.window(self.model, full)
         if self.ids is full:
-            state = with_room(self.state, len(full) + len(guessed))
+            state = with_room(state, len(full) + len(guessed))
             logits, self.state = self.step(np.array([[last, *guessed]]), state)
         else:
             state = self.reading.empty(self.model, len(full))
@@ -265,6 +286,38 @@ class Text:
         if not guessed:
             self.memory.keep(self.ids, self.state)
         return np.asarray(logits[0, -1 - len(guessed) :])
+
+    def alone(self, left: int) -> int:
+        """How many tokens, of those that are left to draw, compiled code may write alone now."""
+        if not left or self.writing is None:
+            return 0
+        return 1 + max(self.room(min(left, self.ahead, self.writing.most) - 1), -1)
+
+    def write(self, last: int, count: int, draws: Draws) -> Iterator[Token]:
+        """Read the last token, draw the next one, read that, `count` times, or to one that ends the text.
+
+        When a token is given, the memory is what it was when that token was drawn.
+        """
+        state = with_room(self.claim(), len(self.ids) + count)
+        written = self.writing(last, state, count, draws)
+        self.ahead *= 2
+        for read, (token, logprob) in enumerate(zip(written.ids, written.logprobs, strict=True), 1):
+            if read > 1:
+                self.check()
+            self.ids.append(last)
+            self.state, last = Later(written.after, read), token
+            self.memory.keep(self.ids, self.state)
+            yield draws.drawn(token, logprob)
+
+    def claim(self) -> Any:
+        """The state, taken out of the memory, which is this text's."""
+        self.check()
+        return self.memory.take()[1]
+
+    def check(self) -> None:
+        """Refuse to go on where another text has the memory."""
+        if self.memory.kept is not self.state:
+            raise OctavoError("another text took this one's memory; end one before the next begins")
 
     def keep(self, guessed: list[int], accepted: int) -> None:
         """Forget the guesses that were read and wrong."""
@@ -282,28 +335,7 @@ class Text:
         """Have twins compute the steps and the draws from now on, if that pays."""
         if self.hurry.begins():
             self.step, draws.pick = twins_of(self.model, draws.sampling, self.step, draws.pick)
-
-
-class Hurry:
-    """When compiled twins take over from a model's equations."""
-
-    done = 0  # weights that equations have multiplied in this process
-
-    def __init__(self, model: Model, step: Step) -> None:
-        numpy = nn.namespace(*model.params.values()) is np
-        self.model, self.each = model, sum(p.size for p in model.params.values()) if numpy else 0
-        self.due = 0 if isinstance(step, fast.Compiled) else LOADING_PAYS
-
-    def begins(self) -> bool:
-        """Whether they do with the token that is drawn now; once."""
-        Hurry.done += self.each
-        if not self.each or Hurry.done < self.due:
-            return False
-        if Hurry.done < MAKING_PAYS and not fast.at_once(self.model):
-            self.due = MAKING_PAYS
-            return False
-        self.each = 0
-        return True
+            self.writing = fast.writer(self.step, draws.pick, self.stop)
 
 
 def warn(context: int) -> None:
@@ -313,31 +345,3 @@ def warn(context: int) -> None:
         "what follows may make less sense",
         stacklevel=3,
     )
-
-
-def stepper(model: Model, many: bool = False) -> Step:
-    """``step(tokens, state) -> (logits, state)`` of the architecture.
-
-    A large model's steps are compiled from the first on (`octavo.fast`), any model's once that room is open,
-    and those of `many` texts at once: a row of a batch then has the bits that it would have alone.
-    """
-    forward, config, p = model.architecture.forward, model.config, nn.View(model.params)
-    if nn.namespace(*model.params.values()) is np:
-        soon = many or fast.pays(model) or ("octavo.fast.code" in sys.modules and fast.at_once(model))
-        compiled = fast.compiled(model) if soon else None
-        return compiled or (lambda tokens, state: forward(p, config, tokens, state))
-    import jax
-
-    jitted = jax.jit(lambda params, tokens, state: forward(params, config, tokens, state), donate_argnums=2)
-    return lambda tokens, state: jitted(model.params, tokens, state)
-
-
-def twins_of(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[Step, Pick]:
-    """The compiled twins of the step and of the draw; either as it is where it has none."""
-    step = fast.compiled(model) or step
-    try:
-        from octavo.fast import picks
-
-        return step, picks.pick(sampling, model.vocab_size) or pick
-    except (ImportError, OSError):  # no Numba, or no code may be loaded
-        return step, pick

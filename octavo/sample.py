@@ -312,7 +312,12 @@ class Draws:
             token, logprob = self.pick(np.asarray(logits), self.seen, self.rng)
         except IndexError:  # NaN has no place in a cumulative distribution
             raise OctavoError(NO_NUMBERS) from None
+        self.seen[token] = True
+        return self.drawn(token, logprob)
+
+    @staticmethod
+    def drawn(token: int, logprob: float) -> Token:
+        """A token that was drawn, whose probability is a number."""
         if logprob != logprob:
             raise OctavoError(NO_NUMBERS)
-        self.seen[token] = True
         return Token(token, logprob)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import OctavoError, completions, decoding, fast
+from octavo import OctavoError, completions, fast, twins
 from octavo.batched import Batch, Row
 from octavo.completions import Request
 from octavo.fast import code, picks
@@ -110,7 +110,7 @@ def test_twins_draw_from_when_they_are_loaded(
     """At once where steps are compiled; else in the middle, with the token for which loading them pays."""
     model, wanted = build(name), asked()
     steps, draws = list[int](), [0, 0]  # rows of each compiled step; draws by NumPy, by twins
-    call, pick, twin = fast.Compiled.__call__, Sampling.pick, picks.pick
+    call, pick, twin = fast.Compiled.__call__, Sampling.pick, picks.Draw.__call__
     expected = [alone(model, options) for options in wanted]
 
     def counted(which: int, pick: Any) -> Any:
@@ -124,12 +124,13 @@ def test_twins_draw_from_when_they_are_loaded(
         steps.append(len(tokens))
         return call(step, tokens, state)
 
-    code.function("draw")  # so that it is kept
+    for name_of_code in ("draw", "write"):  # so that they are kept
+        code.function(name_of_code)
     monkeypatch.setattr(fast.Compiled, "__call__", counted_call)
     monkeypatch.setattr(Sampling, "pick", counted(0, pick))
-    monkeypatch.setattr(picks, "pick", lambda *args: counted(1, twin(*args)))
-    monkeypatch.setattr(decoding.Hurry, "done", 0)
-    monkeypatch.setattr(decoding, "LOADING_PAYS", 12 * sum(p.size for p in model.params.values()))
+    monkeypatch.setattr(picks.Draw, "__call__", counted(1, twin))
+    monkeypatch.setattr(twins.Hurry, "done", 0)
+    monkeypatch.setattr(twins, "LOADING_PAYS", 12 * sum(p.size for p in model.params.values()))
     found = together(model, wanted, 3)
     assert draws[0] == equations
     assert draws[1] > 20

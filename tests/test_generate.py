@@ -20,9 +20,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import octavo
-from octavo import OctavoError, Token, decoding, fast, nn, texts
+from octavo import OctavoError, Token, fast, nn, texts, twins
 from octavo.fast import code
-from octavo.fast.recorded import Stand
+from octavo.fast.recording import Stand
+from octavo.fast.writing import Writing
 from octavo.model import Model
 from octavo.tokenizers import from_ranks
 
@@ -105,6 +106,15 @@ class Counter:
         monkeypatch.setattr(model.architecture, "forward", counted)
         for name in ("__call__", "last"):
             monkeypatch.setattr(fast.Compiled, name, counted_twin(getattr(fast.Compiled, name)))
+        write = Writing.__call__
+
+        def counted_writing(writing: Any, *args: Any) -> Any:
+            written = write(writing, *args)
+            self.lengths += [1] * len(written.ids)
+            self.by_twins += len(written.ids)
+            return written
+
+        monkeypatch.setattr(Writing, "__call__", counted_writing)
 
 
 @every
@@ -193,17 +203,18 @@ def weights(model: Model) -> int:
     return sum(p.size for p in model.params.values())
 
 
-def cold(monkeypatch: pytest.MonkeyPatch, done: int = 0, pay: int = decoding.LOADING_PAYS) -> None:
+def cold(monkeypatch: pytest.MonkeyPatch, done: int = 0, pay: int = twins.LOADING_PAYS) -> None:
     """As in a process that has loaded nothing compiled and multiplied so many weights by the equations."""
-    monkeypatch.setattr(decoding, "sys", SimpleNamespace(modules={}))  # all that it asks of `sys`
-    monkeypatch.setattr(decoding.Hurry, "done", done)
-    monkeypatch.setattr(decoding, "LOADING_PAYS", pay)
+    monkeypatch.setattr(twins, "sys", SimpleNamespace(modules={}))  # all that it asks of `sys`
+    monkeypatch.setattr(twins.Hurry, "done", done)
+    monkeypatch.setattr(twins, "LOADING_PAYS", pay)
 
 
 def kept(model: Model) -> Model:
     """The model, whose compiled code is kept by now."""
     assert fast.compiled(model) is not None
     code.function("draw")
+    code.function("write")
     return model
 
 
@@ -232,7 +243,7 @@ def test_a_process_that_writes_little_never_loads_the_twins(monkeypatch: pytest.
     model, asked = kept(build("gru")), list[Model]()
     at_once = fast.at_once
     monkeypatch.setattr(fast, "at_once", lambda model: (asked.append(model), at_once(model))[1])
-    cold(monkeypatch, done=decoding.LOADING_PAYS - 100 * weights(model))
+    cold(monkeypatch, done=twins.LOADING_PAYS - 100 * weights(model))
     calls = Counter(model, monkeypatch)
     ids_of(model, [1], limit=60, seed=0)
     assert (calls.by_twins, asked) == (0, [])
@@ -243,7 +254,7 @@ def test_a_process_that_writes_little_never_loads_the_twins(monkeypatch: pytest.
     assert calls.by_twins == 20 + 59  # from the first draw on
     monkeypatch.undo()
     for name in ("christie-rnn", "christie-gru"):  # what the command line writes when not told
-        assert texts.RECURRENT_LIMIT * weights(octavo.load(name)) < decoding.LOADING_PAYS
+        assert texts.RECURRENT_LIMIT * weights(octavo.load(name)) < twins.LOADING_PAYS
 
 
 def test_twins_that_are_not_kept_are_waited_for_only_by_who_writes_much(
@@ -252,11 +263,11 @@ def test_twins_that_are_not_kept_are_waited_for_only_by_who_writes_much(
     model, asked = kept(build("gru")), list[Model]()
     monkeypatch.setattr(fast, "at_once", lambda model: asked.append(model))
     cold(monkeypatch, pay=10 * weights(model))
-    monkeypatch.setattr(decoding, "MAKING_PAYS", 30 * weights(model))
+    monkeypatch.setattr(twins, "MAKING_PAYS", 30 * weights(model))
     calls = Counter(model, monkeypatch)
     ids_of(model, [1], limit=29, seed=0)
     assert (calls.by_twins, asked) == (0, [model])  # with the tenth draw, once
-    decoding.Hurry.done = 0
+    twins.Hurry.done = 0
     ids_of(model, [1], limit=60, seed=0)
     assert (calls.by_twins, asked) == (30, [model, model])
 
@@ -265,7 +276,7 @@ def test_who_has_loaded_twins_writes_by_them_at_once(monkeypatch: pytest.MonkeyP
     model = kept(build("gru"))
     calls = Counter(model, monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(decoding.Hurry, "done", 0)
+        patch.setattr(twins.Hurry, "done", 0)
         ids_of(model, [1, 2], limit=9, seed=0)
         assert (calls.by_twins, calls.lengths) == (9, [2, *[1] * 8])
         patch.setattr(fast, "at_once", lambda model: False)  # but waits for none
@@ -311,13 +322,13 @@ def python(program: str) -> str:
 
 WRITE = """
 import sys, octavo
-from octavo import decoding
+from octavo import twins
 model = octavo.load("christie-rnn")
 {}
 print(octavo.generate(model, "poirot ", limit=60, seed=3))
 print("octavo.fast.code" in sys.modules, "numba" in sys.modules)
 """
-AT_ONCE = "decoding.LOADING_PAYS = decoding.MAKING_PAYS = 0; "
+AT_ONCE = "twins.LOADING_PAYS = twins.MAKING_PAYS = 0; "
 
 
 def written(first: str = "") -> tuple[str, list[str]]:

@@ -1,9 +1,10 @@
 """The fast twin of a model's forward on a CPU: the sentence recorded once, and run compiled.
 
-    recorded.py      what a forward asks of `octavo.nn`, written down
+    recorded.py      what a forward asks of `octavo.nn`, written down; recording.py: how it is
     packed.py        weights laid out for vector registers
     program.py       a record as instructions, buffers and weights; frame.py: how they find each other
     steps.py         a program as a model's step; picks.py: the draw that follows
+    writing.py       both in turn, several tokens in one call
     team.py          the threads that run it
     code.py          machine code, kept on disk and loaded
 
@@ -19,6 +20,7 @@ The model files know nothing of it.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -31,6 +33,7 @@ from octavo.quant import Quantized
 if TYPE_CHECKING:
     from octavo.fast.packed import Packed
     from octavo.fast.steps import CacheStep, MemoryStep
+    from octavo.fast.writing import Writing
     from octavo.model import Model
 
 MANY = 2**24  # weights of a model for which loading compiled code pays at the first token
@@ -44,7 +47,7 @@ class Compiled:
     """A model's steps, compiled: one for each kind of cache, made when it is first needed."""
 
     def __init__(self, model: Model) -> None:
-        from octavo.fast.recorded import record
+        from octavo.fast.recording import record
 
         state = model.init_state(1, 1)
         self.record = record(model.architecture.forward, model.params, model.config, state)
@@ -109,11 +112,22 @@ def at_once(model: Model) -> bool:
         try:
             compiled(model)
             function("draw")
+            function("write")
         except Unmade:
             return False
         except OSError:  # no code may be loaded here
             return True
     return True
+
+
+def writer(step: Any, pick: Any, stop: Collection[int]) -> Writing | None:
+    """What writes several tokens at once by a step and a draw; None where either is not compiled."""
+    if not isinstance(step, Compiled):
+        return None
+    from octavo.fast.picks import Draw
+    from octavo.fast.writing import Writing
+
+    return Writing(step, pick, stop) if isinstance(pick, Draw) else None
 
 
 def _made(model: Model) -> Compiled | None:

@@ -12,14 +12,23 @@ ROWS, TIME, FIRST, THREADS, SCRATCH, SCRATCH_SIZE, ROOM, POSITIONS, CHUNKS, PART
 FUNCTION, WAITS, COUNTER, TAIL, OWN = range(5)
 # what a team shares: the number of the program and of its threads, its frame, its instructions, how many and
 # how many bytes each has, how often threads have met, how many have finished, whether an instruction failed,
-# and of each thread whether it sleeps
-TURN, FRAME, PROGRAM, COUNT, SIZE, MET, FINISHED, FAILED, SLEEPING = range(9)
+# whether programs are coming, and of each thread whether it sleeps
+TURN, FRAME, PROGRAM, COUNT, SIZE, MET, FINISHED, FAILED, MORE, SLEEPING = range(10)
 MOST = 256  # threads there can be, and one more
 
-# what a draw is given: where the adjusted logits are, the model's own, room for ids and for weights, how many
-# tokens there are and may survive (0: the likeliest is taken), then in float64 the other options, the random
-# number, and what it gives beside the token
-LOGITS, MODEL, IDS, WEIGHTS, VOCABULARY, TOP_K, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = range(11)
+# what a draw is given: where the model's logits are, which tokens have been seen, what is added to each or 0,
+# room for the adjusted logits, for ids, weights, and the greatest logit of each block of tokens, how many
+# tokens there are, are in a block, and may survive (0: the likeliest is taken), then in float64 the other
+# options, the random number, and what it gives beside the token
+MODEL, SEEN, BIAS, LOGITS, IDS, WEIGHTS, BESTS, VOCABULARY, BLOCK, TOP_K, *_DOUBLES = range(16)
+PENALTY, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = _DOUBLES
+# what writing several tokens is given: how many, the one to read first, what the draw is given, its random
+# numbers or 0, where the tokens go and the logarithms of their probabilities, which tokens end a text, where
+# the moves are and how many
+STEPS, TOKEN, DRAW, NUMBERS, WRITTEN, LOGPROBS, ENDS, MOVES, MOVING = range(9)
+# a move: where a number is that changes from step to step, what it is at first, and what each step and the
+# number of the token that is read add to it
+PLACE, BASE, BY_STEP, BY_TOKEN = range(4)
 # what laying numbers out is given: where the first of them is, the bytes from row to row and from block to
 # block, where they go, the bytes from block to block there, how many rows, blocks and numbers of a block
 # there are, and the bytes of a number

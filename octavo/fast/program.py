@@ -16,14 +16,16 @@ import numpy as np
 from octavo import nn
 from octavo.fast import code, frame
 from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, Room, address, pack
-from octavo.fast.recorded import Buffer, Operation, Record, Unrecorded
+from octavo.fast.recorded import Buffer, Feed, Operation, Record, Rows, Unrecorded
 from octavo.fast.team import TEAM
 from octavo.nn import Array
+from octavo.quant import Quantized
 
 WORDS = 24  # numbers that an instruction has
 ALONE = 2  # references to an object in a list that is being asked for them
 KEPT = 1  # arrays that a pool remembers beside the one it gives
 SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
+WIDE = 2**20  # numbers of a table that may be kept once more, as its rows are read
 
 
 class Pool:
@@ -40,6 +42,18 @@ class Pool:
         made = np.zeros((rows, self.width), np.float32)
         self.made = [*self.made[-KEPT:], (made, address(made))]
         return self.made[-1]
+
+
+class Moves:
+    """Numbers of a frame that change from one token to the next, as `octavo.fast.frame` lists them."""
+
+    def __init__(self, frame: Array) -> None:
+        self.at, self.rows, self.kept = address(frame), list[tuple[int, int, int, int]](), list[Array]()
+
+    def add(self, slot: int, array: Array, by_step: int, by_token: int = 0) -> None:
+        """The address of an array, and what is added to it."""
+        self.kept.append(array)
+        self.rows.append((self.at + 8 * slot, address(array), by_step, by_token))
 
 
 class Program:
@@ -91,7 +105,9 @@ class Program:
         self.done: Array = np.zeros(0, np.int64)
         self.told = TEAM.told(self.frame, self.words)
         self.pool = Pool(self.size(self.logits))
+        self.own = Pool(self.size(self.logits)).take(1)
         self.slots: tuple[int, Any] = 0, None
+        self.tables = dict[int, Array]()
         self.lock = threading.Lock()
 
     # ------------------------------------------------------------ making
@@ -162,9 +178,48 @@ class Program:
         (given, at), numbers = self.pool.take(rows - first), self.frame
         numbers[frame.ROWS], numbers[frame.FIRST] = rows, first
         numbers[self.slot(self.logits)] = at - 4 * given.shape[1] * first
-        self.counters[...] = 0
         TEAM.run(self.told, self.threads)
         return given[:, : self.logits.width]
+
+    def alone(self) -> int:
+        """Have it run for one row, and give its logits where they always are -> that address."""
+        (_, at), told = self.own, self.frame
+        told[frame.ROWS], told[frame.FIRST], told[self.slot(self.logits)] = 1, 0, at
+        return at
+
+    def moves(self, last: int, positions: Array) -> Moves:
+        """How one token after the other is fed, at positions [1, T], of which the first is `last`."""
+        made = Moves(self.frame)
+        for buffer, compute in self.feeds:
+            table = self.table(buffer, compute)
+            if table is not None:
+                made.add(self.slot(buffer), table, 0, table.strides[0])
+                continue
+            fed = compute(np.array([[last]]), positions)
+            rows = np.zeros((positions.size, self.size(buffer)), np.float32)
+            rows[:, : buffer.width] = fed if fed.ndim == 1 else fed.reshape(positions.size, -1)
+            made.add(self.slot(buffer), rows, rows.strides[0])
+        return made
+
+    def table(self, buffer: Buffer, compute: Feed) -> Array | None:
+        """A table of which each token has a row, filled up as the buffer's; None where that is too large."""
+        if not isinstance(compute, Rows):
+            return None
+        if buffer.number not in self.tables:
+            table, size = compute.table, self.size(buffer)
+            if isinstance(table, Quantized) or size > buffer.width:
+                if len(table) * size > WIDE:
+                    return None
+                table = np.pad(np.asarray(table), ((0, 0), (0, size - buffer.width)))
+            self.tables[buffer.number] = table
+        return self.tables[buffer.number]
+
+    def ahead(self) -> bool:
+        """Whether all that is fed to several tokens is known before they are."""
+        return all(
+            not isinstance(compute, Rows) or self.table(buffer, compute) is not None
+            for buffer, compute in self.feeds
+        )
 
     def size(self, buffer: Buffer) -> int:
         """The width of a buffer with what it is filled up by."""
@@ -182,8 +237,8 @@ class Program:
             self.buffers = [
                 np.zeros((0 if i == own else rows, n), np.float32) for i, n in enumerate(self.sizes)
             ]
-            start = frame.BUFFERS
-            self.frame[start : start + len(self.sizes)] = [address(buffer) for buffer in self.buffers]
+            self.addresses = [address(buffer) for buffer in self.buffers]
+            self.point()
         products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
         chunks = -(-room // frame.CHUNK)
         scores = self.heads * (frame.CHUNK + self.part) + chunks * self.together * self.part
@@ -192,6 +247,10 @@ class Program:
             self.scratch = np.zeros((self.threads, need), np.uint8)
             self.frame[frame.THREADS] = self.threads
             self.frame[frame.SCRATCH], self.frame[frame.SCRATCH_SIZE] = address(self.scratch), need
+
+    def point(self) -> None:
+        """Have the frame say where the buffers are."""
+        self.frame[frame.BUFFERS : frame.BUFFERS + len(self.sizes)] = self.addresses
 
     def share(self, rows: int, room: int) -> None:
         """Room for the parts of attention that threads share, unless there are rows enough for all."""

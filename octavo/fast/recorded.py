@@ -1,19 +1,14 @@
-"""Recording: what a model computes for a row, as a list of operations on numbered buffers.
+"""A record: what a model computes for a row, as a list of operations on numbered buffers.
 
-`record` calls a model's own `forward` with stand-ins for its ids, its cache and its activations. Whatever
-operation of `octavo.nn` is asked of a stand-in is written down instead of computed. What depends on ids and
-positions alone (embeddings, angles) is kept as a feed: a function that NumPy computes for every step.
-A forward that asks anything else of its activations cannot be recorded, and runs by its equations.
+What depends on ids and positions alone (embeddings, angles) is kept as a feed: a function that NumPy
+computes. `octavo.fast.recording` makes records.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from octavo import nn
 from octavo.nn import Array
@@ -51,14 +46,13 @@ Feed = Callable[[Array, Array], Array]
 
 @dataclass(frozen=True)
 class Rows:
-    """A feed: the rows of a table that the ids name."""
+    """A feed: the rows of a table that the ids name. No other feed depends on ids."""
 
     table: Array
 
     def __call__(self, tokens: Array, positions: Array) -> Array:
         """[B, T] -> [B, T, width]."""
-        rows: Array = self.table.take(tokens, 0)
-        return rows
+        return nn.embed(tokens, self.table)
 
 
 @dataclass
@@ -77,315 +71,8 @@ class Record:
         self.widths.append(width)
         return Buffer(len(self.widths) - 1, 0, width)
 
-    def write(self, name: str, reads: tuple[Value, ...], shape: tuple[int, ...], **constants: Any) -> Value:
-        """Write an operation down -> what it will give."""
-        made = Value(self, self.buffer(math.prod(shape)), shape, reads[0].lead)
-        self.operations.append(Operation(name, tuple(x.buffer for x in reads), made.buffer, constants))
-        return made
-
-    def feed(self, shape: tuple[int, ...], compute: Feed, lead: int = 2) -> Value:
-        """What NumPy will compute of ids and positions."""
-        made = Value(self, self.buffer(math.prod(shape)), shape, lead)
-        self.feeds.append((made.buffer, compute))
-        return made
-
-    def finish(self, logits: Value) -> None:
+    def finish(self, logits: Buffer) -> None:
         """Say what the forward gives; feeds that nobody read go."""
-        self.logits = logits.buffer
+        self.logits = logits
         read = {buffer.number for op in self.operations for buffer in op.reads}
         self.feeds = [(buffer, compute) for buffer, compute in self.feeds if buffer.number in read]
-
-
-class Stand:
-    """A stand-in: it answers operations of `octavo.nn` by writing them down."""
-
-    ANSWERS: ClassVar[dict[str, Callable[..., Any]]] = {}
-
-    def __operation__(self, name: str) -> Callable[..., Any]:
-        """What takes the place of the operation."""
-        answer = self.ANSWERS.get(name)
-        if answer is None:
-            raise Unrecorded(f"{name} of {type(self).__name__}")
-        return answer
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__array_") and name != "__array_namespace__":
-            raise AttributeError(name)
-        raise Unrecorded(f"{name} of {type(self).__name__}")
-
-
-class Value(Stand):
-    """An activation [1, 1, ...], or of one token [1, ...]."""
-
-    __array_ufunc__ = None
-    dtype = np.dtype(np.float32)
-
-    def __init__(
-        self,
-        record: Record,
-        buffer: Buffer,
-        shape: tuple[int, ...],
-        lead: int = 2,
-        table: Array | None = None,
-    ) -> None:
-        self.record, self.buffer, self.own, self.lead = record, buffer, shape, lead
-        self.table = table  # of which it is a row
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As NumPy would have it for one row and one token."""
-        return (1,) * self.lead + self.own
-
-    @property
-    def ndim(self) -> int:
-        """How many axes."""
-        return self.lead + len(self.own)
-
-    def astype(self, dtype: Any) -> Value:
-        """Itself: everything is float32."""
-        if np.dtype(dtype) != self.dtype:
-            raise Unrecorded(f"an activation in {dtype}")
-        return self
-
-    def reshape(self, *shape: int) -> Value:
-        """The same numbers in another shape."""
-        whole = np.empty(self.shape, np.uint8).reshape(*shape).shape
-        if whole[: self.lead] != (1,) * self.lead:
-            raise Unrecorded(f"the shape {whole}")
-        return Value(self.record, self.buffer, whole[self.lead :], self.lead)
-
-    def __getitem__(self, key: Any) -> Value:
-        """A run of heads, or of columns; or the only token, and back."""
-        every = slice(None)
-        if (self.lead, key) in ((2, (every, 0)), (1, (every, None))):
-            return Value(self.record, self.buffer, self.own, 3 - self.lead, self.table)
-        if not (isinstance(key, tuple) and key[:-1] == (every,) * self.lead and isinstance(key[-1], slice)):
-            raise Unrecorded(f"the part {key}")
-        start, stop, step = key[-1].indices(self.own[0])
-        if step != 1:
-            raise Unrecorded(f"the part {key}")
-        each = math.prod(self.own[1:])
-        part = Buffer(self.buffer.number, self.buffer.offset + start * each, (stop - start) * each)
-        return Value(self.record, part, (stop - start, *self.own[1:]), self.lead)
-
-    def __add__(self, other: Any) -> Value:
-        return self.with_other("add", other)
-
-    def __sub__(self, other: Any) -> Value:
-        return self.with_other("subtract", other)
-
-    def __mul__(self, other: Any) -> Value:
-        last = self.record.operations[-1] if self.record.operations else None
-        gate = isinstance(other, Value) and last and last.name == "sigmoid" and last.write == other.buffer
-        if last and gate and last.reads[0] == self.buffer:  # x sigmoid(x)
-            self.record.operations.pop()
-            return self.record.write("silu", (self,), self.own)
-        return self.with_other("multiply_by", other)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def other(self, *_: Any) -> Value:
-        """Arithmetic that no published forward does."""
-        raise Unrecorded("arithmetic")
-
-    __neg__ = __rsub__ = __truediv__ = __rtruediv__ = __pow__ = other
-
-    def with_other(self, name: str, other: Any) -> Value:
-        """An operation on two activations of one shape, or on one and a constant row."""
-        if isinstance(other, Value):
-            if other.own != self.own:
-                raise Unrecorded(f"{name} of {self.own} and {other.own}")
-            return self.record.write(name, (self, other), self.own)
-        row = np.broadcast_to(np.asarray(other, np.float32), self.own).ravel()
-        if self.table is not None and name == "add":
-            return _row_of(self.record, self.table + row)
-        constant = self.record.feed(self.own, lambda ids, positions: row, self.lead)
-        return self.record.write(name, (self, constant), self.own)
-
-
-def _linear(x: Value, weight: Array, bias: Array | None = None) -> Value:
-    if x.buffer.offset or len(x.own) != 1:
-        raise Unrecorded("a product of a part")
-    return x.record.write("linear", (x,), (weight.shape[0],), weight=weight, bias=bias)
-
-
-def _rms_norm(x: Value, eps: float, gain: Array | None = None) -> Value:
-    return x.record.write("rms_norm", (x,), x.own, width=x.own[-1], eps=eps, gain=gain)
-
-
-def _layer_norm(x: Value, eps: float, gain: Array, bias: Array) -> Value:
-    return x.record.write("layer_norm", (x,), x.own, width=x.own[-1], eps=eps, gain=gain, bias=bias)
-
-
-def _rotate(x: Value, turn: tuple[Value, Value]) -> Value:
-    return x.record.write("rotate", (x, *turn), x.own, width=x.own[1], heads=x.own[0])
-
-
-def _attention(
-    q: Value,
-    k: Slots,
-    v: Slots,
-    positions: Places,  # those of the frame
-    tap: nn.Tap,  # nobody looks
-    window: int | None = None,
-    scale: float | None = None,
-) -> Value:
-    heads, width = q.own
-    return q.record.write(
-        "attention",
-        (q,),
-        (heads * width,),
-        keys=k.number,
-        values=v.number,
-        heads=heads,
-        groups=k.own[0],
-        width=width,
-        window=window or 0,
-        scale=width**-0.5 if scale is None else scale,
-    )
-
-
-def _split_heads(x: Value, heads: int) -> Value:
-    return x.reshape(1, 1, heads, -1)
-
-
-def _unary(name: str) -> Callable[[Value], Value]:
-    return lambda x: x.record.write(name, (x,), x.own)
-
-
-Value.ANSWERS = {
-    "linear": _linear,
-    "rms_norm": _rms_norm,
-    "layer_norm": _layer_norm,
-    "rotate": _rotate,
-    "attention": _attention,
-    "split_heads": _split_heads,
-    "soft_cap": lambda x, cap: x.record.write("soft_cap", (x,), x.own, cap=cap),
-    **{name: _unary(name) for name in ("relu", "gelu_tanh", "sigmoid", "tanh")},
-}
-
-
-class Ids(Stand):
-    """The ids [1, 1]."""
-
-    shape, ndim = (1, 1), 2
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-
-
-def _embed(ids: Ids, weight: Array) -> Value:
-    if isinstance(weight, np.ndarray):
-        return _row_of(ids.record, np.ascontiguousarray(weight))
-    return ids.record.feed((weight.shape[1],), lambda tokens, positions: nn.embed(tokens, weight))
-
-
-def _row_of(record: Record, table: Array) -> Value:
-    row = record.feed((table.shape[1],), Rows(table))
-    return Value(record, row.buffer, row.own, table=table)
-
-
-Ids.ANSWERS = {"embed": _embed, "token_positions": lambda ids, cache: Places(ids.record)}
-
-
-class Places(Stand):
-    """The positions [1, 1]."""
-
-    shape, ndim = (1, 1), 2
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-
-    def __getitem__(self, key: Any) -> Places:
-        return self
-
-    def __add__(self, other: Any) -> Places:
-        return self
-
-
-def _rotary(places: Places, rates: Array, like: Value) -> tuple[Value, Value]:
-    like_what = np.zeros(0, np.float32)
-
-    def wave(which: int) -> Value:
-        return places.record.feed(
-            (1, len(rates)), lambda tokens, positions: nn.rotary(positions, rates, like_what)[which]
-        )
-
-    return wave(0), wave(1)
-
-
-def _sinusoids(places: Places, width: Any, *, interleaved: bool = False) -> Value:
-    columns = width if np.ndim(width) == 0 else 2 * len(width)
-    return places.record.feed(
-        (int(columns),), lambda tokens, positions: nn.sinusoids(positions, width, interleaved=interleaved)
-    )
-
-
-def _embed_positions(places: Places, weight: Array) -> Value:
-    return places.record.feed(
-        (weight.shape[1],), lambda tokens, positions: nn.embed_positions(positions, weight)
-    )
-
-
-Places.ANSWERS = {"rotary": _rotary, "sinusoids": _sinusoids, "embed_positions": _embed_positions}
-
-
-class Slots(Stand):
-    """The keys or the values of a layer, [1, S, G, K]."""
-
-    def __init__(self, record: Record, number: int, shape: tuple[int, int]) -> None:
-        self.record, self.number, self.own = record, number, shape
-
-
-def _extend(slots: Slots, new: Value, positions: Places) -> Slots:
-    if new.own != slots.own:
-        raise Unrecorded(f"slots of {slots.own} for {new.own}")
-    operation = Operation("append", (new.buffer,), None, {"slots": slots.number, "width": new.buffer.width})
-    slots.record.operations.append(operation)
-    return slots
-
-
-Slots.ANSWERS = {"extend": _extend}
-
-
-def record(forward: Callable[..., Any], params: nn.Params, config: Any, state: Any) -> Record:
-    """Record a forward for states like this one: a cache, or what a recurrent model remembers.
-
-    Raises
-    ------
-    Unrecorded
-        If it does what there is no instruction for.
-    """
-    made = Record()
-    given = _cache(made, state) if isinstance(state, nn.Cache) else _memory(made, state)
-    logits, found = forward(params, config, Ids(made), given)
-    if not isinstance(logits, Value) or logits.buffer.offset:
-        raise Unrecorded("what forward returns")
-    if isinstance(given, nn.Cache):
-        if found.keys != given.keys or found.values != given.values:
-            raise Unrecorded("a cache that is not the one it was given")
-    else:
-        made.memory = [[value.buffer for value in layer] for layer in found]
-        if any(buffer.offset or buffer in made.past for layer in made.memory for buffer in layer):
-            raise Unrecorded("a memory that is part of something, or stays")
-        if any(logits.buffer in layer for layer in made.memory):  # those are given away, and this stays
-            logits = logits * 1
-    made.finish(logits)
-    return made
-
-
-def _cache(made: Record, cache: nn.Cache) -> nn.Cache:
-    if cache.recent:
-        raise Unrecorded("a memory besides keys and values")
-    shapes = [keys.shape[2:] for keys in cache.keys]
-    keys = tuple(Slots(made, 2 * i, shape) for i, shape in enumerate(shapes))
-    values = tuple(Slots(made, 2 * i + 1, shape) for i, shape in enumerate(shapes))
-    return nn.Cache(keys, values, Places(made))
-
-
-def _memory(made: Record, state: Any) -> tuple[tuple[Value, ...], ...]:
-    def remembered(width: int) -> Value:
-        made.past.append(made.buffer(width))
-        return Value(made, made.past[-1], (width,), lead=1)
-
-    return tuple(tuple(remembered(array.shape[1]) for array in layer) for layer in state)

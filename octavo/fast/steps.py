@@ -6,19 +6,17 @@ A Transformer's cache is written to where it is; what a recurrent model remember
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from octavo import nn
 from octavo.fast import frame
-from octavo.fast.packed import COLUMNS, Packed, address
-from octavo.fast.program import Program
-from octavo.fast.recorded import Buffer, Feed, Record, Rows
+from octavo.fast.packed import Packed, address
+from octavo.fast.program import Moves, Program
+from octavo.fast.recorded import Record
 from octavo.nn import Array
-
-KEPT = 3  # memories beside the newest
 
 
 class CacheStep:
@@ -44,60 +42,41 @@ class CacheStep:
         program, (batch, time) = self.program, tokens.shape
         positions = np.ascontiguousarray(state.position[:, None] + np.arange(time), np.int64)
         last = int(positions.max())
-        if last >= state.room:
-            raise IndexError(f"a cache of {state.room} slots has no room for {last + 1} tokens")
         with program.lock:
-            program.make_room(batch * time, state.room)
-            program.share(batch * time, state.room)
-            program.show(state)
-            told = program.frame
-            told[frame.TIME], told[frame.ROOM] = time, state.room
-            told[frame.POSITIONS], told[frame.CHUNKS] = address(positions), last // frame.CHUNK + 1
+            self.tell(state, batch * time, time, last)
+            program.frame[frame.POSITIONS] = address(positions)
             logits = program.run(tokens, positions, batch * time, first)
         return logits.reshape(batch, -1, logits.shape[1]), state._replace(position=state.position + time)
 
+    def tell(self, state: nn.Cache, rows: int, time: int, last: int) -> None:
+        """What the program is told of a cache that is read up to position `last`."""
+        program = self.program
+        if last >= state.room:
+            raise IndexError(f"a cache of {state.room} slots has no room for {last + 1} tokens")
+        program.make_room(rows, state.room)
+        program.share(rows, state.room)
+        program.show(state)
+        told = program.frame
+        told[frame.TIME], told[frame.ROOM], told[frame.CHUNKS] = time, state.room, last // frame.CHUNK + 1
 
-class Memory:
-    """A place for what a recurrent model remembers of some rows."""
-
-    def __init__(self, widths: list[list[tuple[int, int]]], rows: int) -> None:
-        self.arrays = [np.zeros((rows, stride), np.float32) for layer in widths for _, stride in layer]
-        self.rows, self.at = rows, [address(array) for array in self.arrays]
-        arrays = iter(self.arrays)
-        self.state = tuple(tuple(next(arrays)[:, :width] for width, _ in layer) for layer in widths)
-        self.parts: list[Any] = [
-            *self.arrays,  # which a view of a part refers to, not the part
-            self.state,
-            *filter(None, self.state),
-            *(part for layer in self.state for part in layer),
-        ]
-        self.alone = list(map(sys.getrefcount, self.parts))
-
-    def free(self) -> bool:
-        """Whether nobody else has any of it."""
-        return list(map(sys.getrefcount, self.parts)) == self.alone
-
-    def fill(self, state: Any) -> None:
-        """Remember what somebody else did."""
-        for layer, given in zip(self.state, state, strict=True):
-            for part, array in zip(layer, given, strict=True):
-                part[...] = array
+    def ready(self, last: int, state: nn.Cache, count: int) -> tuple[Moves, Callable[[int], nn.Cache]]:
+        """How one row's tokens are read one after the other, and the cache after so many of them."""
+        positions = int(state.position[0]) + np.arange(count, dtype=np.int64)
+        self.tell(state, 1, 1, int(positions[-1]))
+        moves = self.program.moves(last, positions[None])
+        moves.add(frame.POSITIONS, positions, positions.itemsize)
+        return moves, lambda read: state._replace(position=state.position + read)
 
 
 class MemoryStep:
-    """Of a recurrent model; one token of each row after the other.
-
-    A state that it gave is used where it is; of others it makes a copy.
-    """
+    """Of a recurrent model; one token of each row after the other."""
 
     def __init__(self, record: Record, threads: int, packs: dict[int, Packed]) -> None:
         self.program = program = Program(record, threads, packs=packs)
         self.past = [program.slot(buffer) for buffer in record.past]
         self.next = [program.slot(buffer) for layer in record.memory for buffer in layer]
-        self.widths = [[(b.width, program.size(b)) for b in layer] for layer in record.memory]
-        self.feeds = [(buffer, compute, self.table(buffer, compute)) for buffer, compute in record.feeds]
-        self.memories = list[Memory]()
-        self.rows = 0
+        self.layers = [[b.width for b in layer] for layer in record.memory]
+        self.sizes = [program.size(b) for layer in record.memory for b in layer]
 
     def __call__(self, tokens: Array, state: Any) -> tuple[Array, Any]:
         """Ids [B, T] and what is remembered -> logits [B, T, V], and what will be."""
@@ -113,45 +92,33 @@ class MemoryStep:
 
     def step(self, tokens: Array, state: Any) -> tuple[Array, Any]:
         """One token of each row, ids [B, 1]."""
-        program, numbers, batch = self.program, self.program.frame, len(tokens)
-        if batch > self.rows:
-            program.make_room(batch, 0)
-            self.rows = batch
-        before = next((memory for memory in self.memories if memory.state is state), None)
-        if before is None:
-            before = self.memory(batch)
-            before.fill(state)
-        after = self.memory(batch, before)
-        for slot, at in zip(self.past, before.at, strict=True):
-            numbers[slot] = at
-        for slot, at in zip(self.next, after.at, strict=True):
-            numbers[slot] = at
-        self.feed(tokens)
-        return program.go(batch)[:, None], after.state
+        program, batch = self.program, len(tokens)
+        program.make_room(batch, 0)
+        places = self.remembered(state, batch, 1)
+        for past, next, place in zip(self.past, self.next, places, strict=True):
+            at = address(place)
+            program.frame[past], program.frame[next] = at, at + place.strides[0]
+        return program.run(tokens, tokens, batch)[:, None], self.state(places, 1)
 
-    def memory(self, rows: int, other: Memory | None = None) -> Memory:
-        """A free place, which is not the other one."""
-        for memory in self.memories:
-            if memory.rows == rows and memory is not other and memory.free():
-                return memory
-        made = Memory(self.widths, rows)
-        self.memories = [made, *self.memories[:KEPT]]
-        return made
-
-    def table(self, buffer: Buffer, compute: Feed) -> int:
-        """The address of the table whose rows are fed as they stand there, or 0."""
-        if isinstance(compute, Rows) and buffer.width % COLUMNS == 0 and compute.table.dtype == np.float32:
-            self.program.kept.append(compute.table)
-            return address(compute.table)
-        return 0
-
-    def feed(self, tokens: Array) -> None:
-        """Give the program what ids [B, 1] alone say."""
+    def ready(self, last: int, state: Any, count: int) -> tuple[Moves, Callable[[int], Any]]:
+        """How one row's tokens are read one after the other, and the state after so many of them."""
         program = self.program
-        for buffer, compute, table in self.feeds:
-            if table and len(tokens) == 1:
-                program.frame[program.slot(buffer)] = table + 4 * buffer.width * int(tokens[0, 0])
-                continue
-            if table:
-                program.frame[program.slot(buffer)] = address(program.buffers[program.places[buffer.number]])
-            program.feed(buffer, compute(tokens, tokens), len(tokens))
+        program.make_room(1, 0)
+        places, moves = self.remembered(state, 1, count), program.moves(last, np.zeros((1, count), int))
+        for past, next, place in zip(self.past, self.next, places, strict=True):
+            moves.add(past, place, place.strides[0])
+            moves.add(next, place[1:], place.strides[0])
+        return moves, lambda read: self.state(places, read)
+
+    def remembered(self, state: Any, rows: int, count: int) -> list[Array]:
+        """Room for what is remembered before and after each of so many tokens, [1 + count, rows, ..] each."""
+        places = [np.zeros((1 + count, rows, size), np.float32) for size in self.sizes]
+        given = [array for layer in state for array in layer]
+        for place, array in zip(places, given, strict=True):
+            place[0, :, : array.shape[1]] = array
+        return places
+
+    def state(self, places: list[Array], read: int) -> Any:
+        """What is remembered after so many of them."""
+        parts = iter(places)
+        return tuple(tuple(next(parts)[read, :, :width] for width in layer) for layer in self.layers)

@@ -13,7 +13,7 @@ import threading
 import numpy as np
 
 from octavo.fast import code
-from octavo.fast.frame import FAILED, FRAME, MOST, SLEEPING, TURN
+from octavo.fast.frame import FAILED, FRAME, MORE, MOST, SLEEPING, TURN
 from octavo.fast.packed import address
 from octavo.nn import Array
 
@@ -27,21 +27,28 @@ class Team:
         self.wake = [threading.Semaphore(0)]
         self.lock = threading.Lock()
 
-    def run(self, told: Array, threads: int) -> None:
-        """Run a program, by what `told` makes of it; whoever else asks waits until it is done."""
+    def run(self, told: Array, threads: int, how: str = "lead", at: int = 0) -> int:
+        """Run a program, by what `told` makes of it; whoever else asks waits until it is done.
+
+        `how` is what the first thread does, and `at` what it is told of that; what it returns.
+        """
         with self.lock:
             shared = self.shared
             while len(self.wake) < threads:
                 self.join()
             shared[FRAME : FAILED + 1] = told
-            code.function("begin")(self.at, threads, 0)
-            for thread in range(1, threads):
-                if shared[SLEEPING + thread]:
-                    shared[SLEEPING + thread] = 0
-                    self.wake[thread].release()
-            code.function("lead")(self.at, 0, 0)
+            try:
+                code.function("begin")(self.at, 0, 0)
+                for thread in range(1, threads):
+                    if shared[SLEEPING + thread]:
+                        shared[SLEEPING + thread] = 0
+                        self.wake[thread].release()
+                done = code.function(how)(self.at, at, 0)
+            finally:
+                shared[MORE] = 0
             if shared[FAILED]:
                 raise RuntimeError("an instruction failed")
+            return done
 
     @staticmethod
     def told(frame: Array, words: Array) -> Array:

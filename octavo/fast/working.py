@@ -1,24 +1,46 @@
-"""What the threads of a team do, compiled: `octavo.fast.team` starts them and wakes them."""
+"""What the threads of a team do, compiled: `octavo.fast.team` starts them and wakes them.
+
+The first of them runs a program once (`lead`), or writes a text (`write`): a program and a draw, and again.
+"""
 
 from __future__ import annotations
 
 from octavo.fast.compiling import compiled, named
+from octavo.fast.drawing import drawn
 from octavo.fast.frame import (
+    BASE,
+    BY_STEP,
+    BY_TOKEN,
     COUNT,
+    COUNTER,
+    DRAW,
+    ENDS,
     FAILED,
     FINISHED,
     FRAME,
     FUNCTION,
+    LOGPROB,
+    LOGPROBS,
     MET,
+    MORE,
     MOST,
+    MOVES,
+    MOVING,
+    NUMBER,
+    NUMBERS,
+    PLACE,
     PROGRAM,
+    SEEN,
     SIZE,
     SLEEPING,
+    STEPS,
     THREADS,
+    TOKEN,
     TURN,
     WAITS,
+    WRITTEN,
 )
-from octavo.fast.machine import breathe, call, count, longs, look, put, step_aside
+from octavo.fast.machine import breathe, call, count, doubles, longs, look, octets, put, step_aside
 
 PATIENCE = 2000  # looks before a thread lets others have its processor
 WAKEFUL = 200000  # looks between two programs before it sleeps
@@ -52,18 +74,54 @@ def perform(shared: int, thread: int) -> None:
     count(shared + 8 * FINISHED)
 
 
+@compiled
+def run(shared: int) -> None:
+    """Run the program as the first thread, with all others that it is for."""
+    told = longs(shared)
+    threads = longs(told[FRAME])[THREADS]
+    told[MET] = told[FINISHED] = 0
+    for i in range(told[COUNT]):
+        longs(longs(told[PROGRAM] + i * told[SIZE])[COUNTER])[0] = 0
+    put(shared + 8 * TURN, (told[TURN] // MOST + 1) * MOST + threads)
+    perform(shared, 0)
+    wait(shared + 8 * FINISHED, threads)
+
+
 @named("begin")
-def begin(shared: int, threads: int, _: int) -> None:
-    """Let all threads see that there is a program, and how many of them it is for."""
-    put(shared + 8 * TURN, (longs(shared)[TURN] // MOST + 1) * MOST + threads)
+def begin(shared: int, _: int, __: int) -> None:
+    """Let all threads see that programs are coming."""
+    put(shared + 8 * MORE, 1)
 
 
 @named("lead")
 def lead(shared: int, _: int, __: int) -> None:
-    """Run the program as the first thread, and wait for the others."""
-    threads = longs(longs(shared)[FRAME])[THREADS]
-    perform(shared, 0)
-    wait(shared + 8 * FINISHED, threads)
+    """Run the program once."""
+    run(shared)
+
+
+@named("write")
+def write(shared: int, at: int, _: int) -> int:
+    """Read a token, draw the next one, read that -> how many were drawn."""
+    told, done = longs(at), 0
+    draw, token = told[DRAW], told[TOKEN]
+    while done < told[STEPS]:
+        for i in range(told[MOVING]):
+            move = longs(told[MOVES] + 32 * i)
+            longs(move[PLACE])[0] = move[BASE] + done * move[BY_STEP] + token * move[BY_TOKEN]
+        run(shared)
+        if longs(shared)[FAILED]:
+            return done
+        if told[NUMBERS]:
+            doubles(draw)[NUMBER] = doubles(told[NUMBERS])[done]
+        token = drawn(draw)
+        octets(longs(draw)[SEEN])[token] = 1
+        longs(told[WRITTEN])[done] = token
+        logprob = doubles(draw)[LOGPROB]
+        doubles(told[LOGPROBS])[done] = logprob
+        done += 1
+        if octets(told[ENDS])[token] or logprob != logprob:
+            return done
+    return done
 
 
 @named("follow")
@@ -78,7 +136,10 @@ def follow(shared: int, thread: int, turn: int) -> int:
                 perform(shared, thread)
         looks += 1
         breathe()
+        if looks > PATIENCE and look(shared + 8 * MORE):  # who waits for the next one does not sleep
+            looks = PATIENCE
+            step_aside()
     put(shared + 8 * (SLEEPING + thread), 1)
-    if look(shared + 8 * TURN) != turn:  # one came between the last look and now
+    if look(shared + 8 * MORE):  # they began to come between the last look and now
         put(shared + 8 * (SLEEPING + thread), 0)
     return turn

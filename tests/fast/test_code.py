@@ -12,7 +12,7 @@ import pytest
 import octavo
 from octavo import fast
 from octavo.fast import code, compiling
-from octavo.fast.frame import FUNCTION, MOST, TURN
+from octavo.fast.frame import FUNCTION, MORE
 from octavo.fast.linking import Image, link
 from octavo.fast.packed import address
 from octavo.fast.steps import CacheStep
@@ -51,9 +51,9 @@ def compilings(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def begins(at: int | None = None) -> bool:
     """Whether `begin`, loaded anew, does what it is for."""
     function = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(at or code.address.__wrapped__("begin"))
-    shared = np.zeros(TURN + 1, np.int64)
-    function(address(shared), 3, 0)
-    return bool(shared[TURN] == MOST + 3)
+    shared = np.zeros(MORE + 1, np.int64)
+    function(address(shared), 0, 0)
+    return bool(shared[MORE] == 1)
 
 
 def test_what_is_compiled_is_kept_and_found(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +136,11 @@ def test_llvm_loads_what_cannot_be_copied(
 
 @pytest.mark.skipif(not code.COPIED, reason="code is loaded by LLVM here")
 def test_an_image_calls_the_c_library_and_knows_where_it_is() -> None:
-    """`draw` calls `expf`; `rms_norm` has numbers to which its own address is added."""
+    """`draw` calls `log`; `rms_norm` has numbers to which its own address is added."""
     image, other = (code.kept(name) or code.made(name) for name in ("draw", "rms_norm"))
     assert isinstance(image, Image)
     assert isinstance(other, Image)
-    assert "expf" in image.outer
+    assert "log" in image.outer
     assert other.fixups
     for one in (image, other):
         begin = code.copied(one) - one.entry
@@ -188,8 +188,8 @@ def test_kept_code_is_loaded_without_numba() -> None:
     code.function("draw")
     program = """
 import sys, octavo
-from octavo import decoding, fast
-decoding.LOADING_PAYS = 0
+from octavo import fast, twins
+twins.LOADING_PAYS = 0
 model = octavo.load("christie-rnn")
 octavo.generate(model, "poirot ", limit=20, seed=3)
 print(type(fast._MADE[model]).__name__, "llvmlite" in sys.modules, "numba" in sys.modules)

@@ -13,7 +13,8 @@ from octavo.blocks import FORMATS
 from octavo.fast import Compiled, compiled, frame, pays
 from octavo.fast.packed import KINDS, OF_FORMAT, address
 from octavo.fast.program import Program
-from octavo.fast.recorded import Ids, Places, Record, Slots, Unrecorded, Value, record
+from octavo.fast.recorded import Record, Unrecorded
+from octavo.fast.recording import Ids, Places, Slots, Value, feed, record, write
 from octavo.fast.steps import CacheStep
 from octavo.model import Model
 from octavo.quant import Quantized, quantise
@@ -32,7 +33,7 @@ CLOSE = {"rtol": 2e-4, "atol": 2e-5}
 def product(weight: Any, x: Any, threads: int = 2, bias: Any = None) -> Any:
     """``x W^T + b`` of rows x [B, in], by a program of little else."""
     made = Record()
-    fed = made.feed((x.shape[1],), lambda tokens, positions: x[tokens[:, 0]])
+    fed = feed(made, (x.shape[1],), lambda tokens, positions: x[tokens[:, 0]])
     made.logits = nn.linear(fed, weight, bias).buffer
     program, ids = Program(made, threads), np.arange(len(x))[:, None]
     program.make_room(len(x), 0)
@@ -64,8 +65,8 @@ def test_activations_are_numpy_s_to_some_units_in_the_last_place(name: str, exac
     x = np.concatenate([np.linspace(-20, 20, 20_001), np.geomspace(1e-30, 80, 2001)]).astype(np.float32)
     x = np.append(x, np.array([np.inf, -np.inf, np.nan], np.float32))
     made = Record()
-    fed = made.feed((len(x),), lambda tokens, positions: x)
-    made.logits = made.write(name, (fed,), fed.own).buffer
+    fed = feed(made, (len(x),), lambda tokens, positions: x)
+    made.logits = write(name, (fed,), fed.own).buffer
     program = Program(made, 1)
     program.make_room(1, 0)
     found = program.run(ids_of(1, 1), ids_of(1, 1), 1)[0]
@@ -241,7 +242,7 @@ def test_parameters_of_another_kind_run_by_their_equations() -> None:
 
 def test_what_there_is_no_instruction_for_is_not_recorded() -> None:
     made = Record()
-    x = made.feed((4,), lambda tokens, positions: np.zeros(4))
+    x = feed(made, (4,), lambda tokens, positions: np.zeros(4))
     for strange in (
         lambda: np.exp(x),
         lambda: x / 2,
@@ -252,7 +253,7 @@ def test_what_there_is_no_instruction_for_is_not_recorded() -> None:
         lambda: x[:, :, ::2],
         lambda: nn.softmax(x),
         lambda: nn.linear(x[:, :, 1:3], np.zeros((2, 2), np.float32)),
-        lambda: x + made.feed((3,), lambda tokens, positions: np.zeros(3)),
+        lambda: x + feed(made, (3,), lambda tokens, positions: np.zeros(3)),
         lambda: nn.embed(Places(made), np.zeros((2, 2))),
         lambda: nn.extend(Slots(made, 0, (1, 4)), x, Places(made)),
         lambda: Ids(made).dtype,
@@ -353,7 +354,7 @@ def test_a_program_reads_the_bytes_of_its_file() -> None:
     weight = blocks_of("Q4_1", 64, 4)
     params = {"w": weight}
     made = Record()
-    x = made.feed((weight.shape[1],), lambda tokens, positions: np.zeros(128))
+    x = feed(made, (weight.shape[1],), lambda tokens, positions: np.zeros(128))
     made.logits = nn.linear(x, params["w"]).buffer
     program = Program(made, 1)
     assert isinstance(weight, Quantized)
@@ -362,7 +363,7 @@ def test_a_program_reads_the_bytes_of_its_file() -> None:
 
 def test_values_are_seen_as_they_would_be() -> None:
     made = Record()
-    x: Any = made.feed((6, 4), lambda tokens, positions: np.zeros((6, 4)))
+    x: Any = feed(made, (6, 4), lambda tokens, positions: np.zeros((6, 4)))
     assert isinstance(x, Value)
     assert x.shape == (1, 1, 6, 4)
     part = x[:, :, 2:4]

@@ -20,11 +20,6 @@ MOST = 256  # threads there can be, and one more
 # tokens there are and may survive (0: the likeliest is taken), then in float64 the other options, the random
 # number, and what it gives beside the token
 LOGITS, MODEL, IDS, WEIGHTS, VOCABULARY, TOP_K, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = range(11)
-# what laying numbers out is given: where the first of them is, the bytes from row to row and from block to
-# block, where they go, the bytes from block to block there, how many rows, blocks and numbers of a block
-# there are, and the bytes of a number
-SOURCE, ROW_STEP, BLOCKS_STEP, LAID, LAID_STEP, LINES, BLOCKS, TIMES, BYTES = range(9)
-
 PIECES = 8  # pieces of a product, for each thread
 CHUNK = 128  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers

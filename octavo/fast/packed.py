@@ -88,7 +88,7 @@ KINDS = (
 """Every layout that there are products for."""
 
 PLAIN = {"Q4_0": (1, 4, 4), "Q4_1": (2, 4, 4), "Q8_0": (1, 32, 1)}
-"""Block formats whose bytes are those of a panel in another order: how many halves, other numbers, bytes of one."""
+"""Block formats whose bytes are those of a panel in another order: halves, other numbers, bytes of these."""
 
 OF_FORMAT = {
     "Q4_0": Kind("nibbles", "<f2", middle=8),

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 
 from octavo.errors import OctavoError
+from octavo.memory import uncollected
 from octavo.tokenizers import bpe, chars, files, published, sentencepiece, sentencepiece_json, tiktoken_pickle
 from octavo.tokenizers.chars import char
 from octavo.tokenizers.interface import Tokenizer, token_lengths
@@ -57,6 +58,7 @@ def train_bpe(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -
     return from_ranks({token: id for id, token in enumerate(tokens)}, pattern)
 
 
+@uncollected()
 def open(path: str | os.PathLike[str]) -> Tokenizer:
     """Read a tokenizer from a file or a folder.
 

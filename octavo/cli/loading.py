@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import octavo
 from octavo.cli.options import Argument, Option
 from octavo.errors import OctavoError
-from octavo.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
 
 PANEL = "Model"
 NOT_FIELDS = ("path", "weights", "tokenizer", "model_type", "quantize", "threads")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from octavo.errors import OctavoError
 from octavo.memory import uncollected
-from octavo.tokenizers import bpe, chars, files, published, sentencepiece, sentencepiece_json, tiktoken_pickle
+from octavo.tokenizers import bpe, chars, files, published
 from octavo.tokenizers.chars import char
 from octavo.tokenizers.interface import Tokenizer, token_lengths
 from octavo.tokenizers.patterns import GPT2
@@ -98,6 +98,8 @@ def _read(data: bytes) -> Tokenizer:
         raise OctavoError("the file is empty; expected a tokenizer.json or a pickled tiktoken.Encoding")
     # A pickle begins with its protocol or, in protocols 0 and 1, with a global, a mark or an empty table.
     if data[:1] in (b"\x80", b"c", b"(", b"}"):
+        from octavo.tokenizers import tiktoken_pickle
+
         state = tiktoken_pickle.read(data)
         if "stoi" in state:
             return chars.Char(tiktoken_pickle.alphabet(state))
@@ -105,6 +107,8 @@ def _read(data: bytes) -> Tokenizer:
     document = files.parse(data)
     if chars.is_char(document):
         return chars.from_document(document)
+    from octavo.tokenizers import sentencepiece, sentencepiece_json
+
     if sentencepiece_json.is_sentencepiece(document):
         return sentencepiece.from_document(document)
     return published.from_document(document)

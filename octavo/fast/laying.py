@@ -7,22 +7,41 @@ from __future__ import annotations
 
 from mmap import PAGESIZE
 
+import numpy as np
+
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import OWN
 from octavo.fast.instructions import literally, piece
 from octavo.fast.machine import forget, longs, octets, shorts, words
 from octavo.fast.packed import LANES
 
+EVEN, LOW, BYTE, HALF = np.uint32(0x00FF00FF), np.uint32(0xFFFF), np.uint32(8), np.uint32(16)
+
 
 @compiled
 def move(size: int, source: int, to: int) -> None:
-    """Copy one number of 1, 2 or 4 bytes."""
-    if size == 1:
-        octets(to)[0] = octets(source)[0]
-    elif size == 2:
+    """Copy one number of 2 or 4 bytes."""
+    if size == 2:
         shorts(to)[0] = shorts(source)[0]
     else:
         words(to)[0] = words(source)[0]
+
+
+@compiled
+def lay_bytes(source: int, row: int, to: int, times: int) -> None:
+    """The bytes of 32 rows, four of four rows at a time: the columns of four words become words."""
+    for lane in range(0, LANES, 4):
+        at = source + lane * row
+        for i in range(times // 4):
+            a, b = words(at)[i], words(at + row)[i]
+            c, d = words(at + 2 * row)[i], words(at + 3 * row)[i]
+            ab, odd_ab = a & EVEN | (b & EVEN) << BYTE, a >> BYTE & EVEN | b & ~EVEN
+            cd, odd_cd = c & EVEN | (d & EVEN) << BYTE, c >> BYTE & EVEN | d & ~EVEN
+            here = to + lane + 4 * LANES * i
+            words(here)[0] = ab & LOW | cd << HALF
+            words(here + LANES)[0] = odd_ab & LOW | odd_cd << HALF
+            words(here + 2 * LANES)[0] = ab >> HALF | cd & ~LOW
+            words(here + 3 * LANES)[0] = odd_ab >> HALF | odd_cd & ~LOW
 
 
 @compiled
@@ -41,13 +60,20 @@ def lay_panel(
     """A panel: of each block the halves of every row, lane by lane, and so many numbers of each."""
     halves, times, size = literally(halves), literally(times), literally(size)
     for b in range(blocks):
+        start, end = source + b * block, to + b * record
         for lane in range(lanes):
-            at, here = source + b * block + lane * row, to + b * record
+            at, here = start + lane * row, end + 2 * lane
             for i in range(halves):
-                shorts(here + 2 * (LANES * i + lane))[0] = shorts(at + 2 * i)[0]
-            at, here = at + 2 * halves, here + 2 * LANES * halves + size * lane
-            for i in range(times):
-                move(size, at + size * i, here + size * LANES * i)
+                shorts(here + 2 * LANES * i)[0] = shorts(at + 2 * i)[0]
+            at, here = at + 2 * halves, end + 2 * LANES * halves + size * lane
+            if size > 1:
+                for i in range(times):
+                    move(size, at + size * i, here + size * LANES * i)
+            elif lanes < LANES:
+                for i in range(times):
+                    octets(here + LANES * i)[0] = octets(at + i)[0]
+        if size == 1 and lanes == LANES:
+            lay_bytes(start + 2 * halves, row, end + 2 * LANES * halves, times)
 
 
 @named("lay")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ LANES = 32  # rows in a panel
 LINE = 64  # bytes of the cache's lines
 PIECE = 2**25  # bytes that are asked of the system at once
 SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
-AT_ONCE = 2**18  # bytes that a thread lays out before it looks for more
+AT_ONCE = 2**20  # bytes that a thread lays out before it looks for more
 COLUMNS = 32  # columns that float matrices have in a block
 
 
@@ -41,10 +42,7 @@ class Kind(NamedTuple):
     @property
     def record(self) -> np.dtype[np.void]:
         """A block as NumPy sees it."""
-        fields: list[Any] = [("d", self.scale, LANES)] if self.scale else []
-        fields += [("m", self.scale, LANES)] if self.minimum else []
-        stored, columns = STORED[self.bits]
-        return np.dtype([*fields, ("q", stored, (self.group // columns, LANES))])
+        return _record(self)
 
     @property
     def size(self) -> int:
@@ -69,6 +67,15 @@ STORED = {
     "float16": ("<f2", 1),
     "bfloat16": ("<u2", 1),
 }
+
+
+@cache
+def _record(kind: Kind) -> np.dtype[np.void]:
+    fields: list[Any] = [("d", kind.scale, LANES)] if kind.scale else []
+    fields += [("m", kind.scale, LANES)] if kind.minimum else []
+    stored, columns = STORED[kind.bits]
+    return np.dtype([*fields, ("q", stored, (kind.group // columns, LANES))])
+
 
 KINDS = (
     Kind("nibbles", "<f2", minimum=True),  # Q4_1
@@ -270,7 +277,7 @@ def let_go(array: Array) -> None:
 
 def address(array: Array) -> int:
     """Where an array is."""
-    return int(array.__array_interface__["data"][0])
+    return int(array.ctypes.data)
 
 
 def _pack_floats(numbers: Array, kind: Kind, room: Room) -> Packed:

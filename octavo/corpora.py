@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +96,8 @@ def _download(entry: Corpus, path: Path) -> None:
     if entry.address is None:
         raise OctavoError(f"{entry.file} is published nowhere in this form; put the course's file at {path}")
     import http.client
-    import urllib.request  # here, as it is slow to import and seldom needed
+    import tempfile
+    import urllib.request  # here, as these are slow to import and seldom needed
 
     try:
         with urllib.request.urlopen(entry.address, timeout=30) as response:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Unpack, overload
 
-from octavo.completions import Request, completions
 from octavo.decoding import DecodingOptions, Memory, tokens
 from octavo.model import Model
 from octavo.sample import Token
@@ -174,5 +173,7 @@ def generate(
     """
     if isinstance(prompt, str):
         return "".join(stream(model, prompt, limit=limit, stop=stop, **options))
+    from octavo.completions import Request, completions
+
     requests = [Request(text, limit, stop, options) for text in prompt]
     return [found.text for found in completions(model, requests, batch=batch)]

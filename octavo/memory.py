@@ -1,9 +1,11 @@
-"""Memory that is freed and asked for again at every step of training."""
+"""Memory: kept between two steps of training, and not searched for garbage where there is none."""
 
 from __future__ import annotations
 
-import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Of mallopt(3), in malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
@@ -19,7 +21,25 @@ def keep_memory() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option, value in ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (ARENA_MAX, 1), (TOP_PAD, PAD)):
             mallopt(option, value)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Have Python look for no garbage meanwhile, where much is made and all of it is kept.
+
+    It would look whenever there are so many more objects, and the tokens and merges of a vocabulary are a
+    hundred thousand.
+    """
+    looks = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looks:
+            gc.enable()

@@ -11,6 +11,7 @@ from octavo import hub, models
 from octavo.checks import require_params, require_threads
 from octavo.errors import OctavoError
 from octavo.formats import companions, folder
+from octavo.memory import uncollected
 from octavo.model import Model
 from octavo.nn import Array
 from octavo.quant import Quantized
@@ -34,6 +35,7 @@ def bundled() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{folder.CONFIG}"))
 
 
+@uncollected()
 def load(
     path: str | Path,
     *,

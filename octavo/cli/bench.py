@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from octavo.bench import Measured, Report, measure
 from octavo.cli import loading
+from octavo.cli.options import Argument, Option
 from octavo.cli.printing import console, emit, size, table
 
 EPILOG = """[bold]What is measured[/bold]
@@ -38,9 +37,9 @@ FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
 def run(
     model: Annotated[
         str,
-        typer.Argument(help="A shipped model, a model folder, a file, or hub:owner/name.", metavar="MODEL"),
+        Argument(help="A shipped model, a model folder, a file, or hub:owner/name.", metavar="MODEL"),
     ] = "bard",
-    rounds: Annotated[int, typer.Option(help="How often everything is measured.", metavar="N")] = 3,
+    rounds: Annotated[int, Option(help="How often everything is measured.", metavar="N")] = 3,
     json: loading.JsonOption = False,
     threads: loading.ThreadsOption = None,
 ) -> None:

@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from octavo.chat import Conversation
 from octavo.cli import loading, sampling
 from octavo.cli.asking import Keyboard, Lines
+from octavo.cli.options import Option
 from octavo.cli.session import Session
 from octavo.errors import OctavoError
 from octavo.templates import LARGEST, libraries
@@ -30,23 +29,23 @@ In a conversation, /help lists what else there is."""
 def run(
     model: loading.ModelOption,
     system: Annotated[
-        str | None, typer.Option(help="What the model is told first.", metavar="TEXT", show_default=False)
+        str | None, Option(help="What the model is told first.", metavar="TEXT", show_default=False)
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option(help="A Jinja template in place of the model's own.", metavar="FILE"),
+        Option(help="A Jinja template in place of the model's own.", metavar="FILE"),
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--max-tokens", "-n", help="Tokens an answer has at most. \\[default: the rest of the context]"
         ),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="End an answer before this text. Repeatable.", metavar="TEXT"),
+        Option(help="End an answer before this text. Repeatable.", metavar="TEXT"),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per turn.")] = False,
+    json: Annotated[bool, Option("--json", help="Print one JSON object per turn.")] = False,
     temperature: sampling.OwnTemperatureOption = None,
     top_k: sampling.TopKOption = None,
     top_p: sampling.TopPOption = None,

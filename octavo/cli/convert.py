@@ -6,10 +6,9 @@ import json as json_module
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
 import octavo
 from octavo.cli import loading
+from octavo.cli.options import Argument, Option
 from octavo.cli.printing import console, emit, reachable, size
 from octavo.errors import OctavoError
 from octavo.formats.companions import LARGEST, read_json
@@ -34,7 +33,7 @@ LARGEST_JSON = 2**26  # bytes
 def run(
     sources: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="A model (shipped, folder, .gguf, .json, .keras, .h5, .npz), and after it, if they are "
             "apart, its weights (.h5) and tokenizer (tokenizer.json, .pkl).",
             metavar="SOURCE",
@@ -43,18 +42,18 @@ def run(
     ],
     out: Annotated[
         str,
-        typer.Option("--out", "-o", help="The new model folder, or a file: NAME.gguf.", metavar="PATH"),
+        Option("--out", "-o", help="The new model folder, or a file: NAME.gguf.", metavar="PATH"),
     ],
     dtype: Annotated[
         Dtype | None,
-        typer.Option(
+        Option(
             help="The precision to store; a .gguf file takes all of them. \\[default: the source's]",
             case_sensitive=False,
         ),
     ] = None,
     quantize: Annotated[
         Kind | None,
-        typer.Option(
+        Option(
             help="Matrices in 8 bits a weight, or in 4 with embeddings and output in 8.", case_sensitive=False
         ),
     ] = None,

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from octavo.cli import loading, sampling
-from octavo.cli.printing import emit, paint
+from octavo.cli.options import Argument, Option
+from octavo.cli.printing import emit, paint, say
+from octavo.cli.shell import INTERRUPTED
 from octavo.decoding import DecodingOptions
 from octavo.errors import OctavoError
 from octavo.generate import Piece, Token, pieces
@@ -75,7 +75,7 @@ class Continuation:
 def run(
     prompt: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             help="The text to continue; standard input without one, or for -.",
             metavar="PROMPT",
             show_default=False,
@@ -83,27 +83,27 @@ def run(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", help="Tokens to write at most. \\[default: the rest of the context]"),
+        Option("--limit", "-n", help="Tokens to write at most. \\[default: the rest of the context]"),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="End before this text. Repeatable.", metavar="TEXT"),
+        Option(help="End before this text. Repeatable.", metavar="TEXT"),
     ] = None,
     json: Annotated[
         bool,
-        typer.Option("--json", help="Print one JSON object at the end. Its speed leaves out the prompt."),
+        Option("--json", help="Print one JSON object at the end. Its speed leaves out the prompt."),
     ] = False,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="A file of prompts, a JSON object a line.", metavar="FILE", rich_help_panel=FILES),
+        Option(help="A file of prompts, a JSON object a line.", metavar="FILE", rich_help_panel=FILES),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where their answers go, a line each.", metavar="FILE", rich_help_panel=FILES),
+        Option(help="Where their answers go, a line each.", metavar="FILE", rich_help_panel=FILES),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="How many are continued at a time. \\[default: 16]",
             metavar="N",
             min=1,
@@ -159,9 +159,9 @@ def run(
     if json:
         emit(description(text, written) | ({"lookup": asdict(counted)} if counted else {}))
     else:
-        typer.echo()
+        say()
     if written.finish_reason == "interrupted":
-        raise typer.Exit(130)
+        raise SystemExit(INTERRUPTED)
     return None
 
 
@@ -195,7 +195,7 @@ class Pen:
     def write(self, text: str) -> None:
         """Write and flush."""
         if self.prompt is not None:
-            typer.echo(paint(self.prompt, dim=True), nl=False)
+            say(paint(self.prompt, "dim"), end="")
             self.prompt = None
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 import octavo
+from octavo.cli.options import Argument, Option
 from octavo.errors import OctavoError
-from octavo.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import Tokenizer
 
 PANEL = "Model"
 NOT_FIELDS = ("path", "weights", "tokenizer", "model_type", "quantize", "threads")
@@ -17,7 +18,7 @@ NOT_FIELDS = ("path", "weights", "tokenizer", "model_type", "quantize", "threads
 
 ModelOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--model",
         "-m",
         help="A shipped model, a model folder, a file, or hub:owner/name.",
@@ -27,7 +28,7 @@ ModelOption = Annotated[
 ]
 ModelArgument = Annotated[
     str,
-    typer.Argument(
+    Argument(
         help="A shipped model, a model folder, a file, or hub:owner/name.",
         metavar="MODEL",
         show_default=False,
@@ -35,17 +36,17 @@ ModelArgument = Annotated[
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option("--weights", help="Weights (.h5) of a Keras .json.", metavar="FILE", rich_help_panel=PANEL),
+    Option("--weights", help="Weights (.h5) of a Keras .json.", metavar="FILE", rich_help_panel=PANEL),
 ]
 TokenizerOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--tokenizer", help="tokenizer.json, or a tiktoken pickle.", metavar="FILE", rich_help_panel=PANEL
     ),
 ]
 CharsOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--chars",
         help="Tokens are the characters of this text. Repeatable.",
         metavar="FILE",
@@ -54,7 +55,7 @@ CharsOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--set",
         help="A config field the file does not tell: n_heads=8. Repeatable.",
         metavar="KEY=VALUE",
@@ -63,14 +64,14 @@ SetOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--threads",
         help="Threads that compiled code may use. \\[default: all processors]",
         metavar="N",
         rich_help_panel=PANEL,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+JsonOption = Annotated[bool, Option("--json", help="Print one JSON object, for programs.")]
 
 
 def load_model(

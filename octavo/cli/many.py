@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from octavo.cli.printing import clock, console, emit
-from octavo.cli.shell import complain
+from octavo.cli.printing import clock, console, emit, say
+from octavo.cli.shell import INTERRUPTED, complain
 from octavo.completions import Ready
 from octavo.promptfile import Answering
 
@@ -64,7 +62,7 @@ def answer(answering: Answering, batch: int, *, json: bool) -> None:
         interrupted = True
     _report(work, answering.out, interrupted, json)
     if interrupted:
-        raise typer.Exit(130)
+        raise SystemExit(INTERRUPTED)
 
 
 def _prepared(answering: Answering, show: Callable[[str, float], None]) -> Iterator[Ready]:
@@ -120,6 +118,4 @@ def _report(work: Work, out: Path, interrupted: bool, json: bool) -> None:
         complain(f"stopped at {facts['answered']:,} of {work.prompts:,}; the same command goes on", "yellow")
     else:
         before = f", {work.before:,} of them by an earlier command" if work.before else ""
-        typer.echo(
-            f"{out}: {facts['answered']:,} answers{before}; {work.tokens:,} tokens, {clock(work.seconds)}"
-        )
+        say(f"{out}: {facts['answered']:,} answers{before}; {work.tokens:,} tokens, {clock(work.seconds)}")

@@ -6,37 +6,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import typer
 
 from octavo import nn, plots
 from octavo.cli import loading
-from octavo.cli.printing import emit, piece, visible
+from octavo.cli.options import Argument, Option
+from octavo.cli.printing import emit, piece, say, visible
 from octavo.cli.runs import read_run
 from octavo.errors import OctavoError
 
+HELP = "Draw pictures, as PNG or SVG."
 OutOption = Annotated[
-    Path, typer.Option("--out", "-o", help="The picture, .png or .svg.", metavar="FILE", show_default=True)
+    Path, Option("--out", "-o", help="The picture, .png or .svg.", metavar="FILE", show_default=True)
 ]
 
-app = typer.Typer(rich_markup_mode="rich", invoke_without_command=True, help="Draw pictures, as PNG or SVG.")
 
-
-@app.callback()
-def plot(context: typer.Context) -> None:
-    """Draw pictures, as PNG or SVG."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-@app.command(
-    epilog="[bold]Example[/bold]\n\noctavo plot positions --length 128 --width 256 --out positions.svg"
-)
 def positions(
     out: OutOption = Path("positions.png"),
-    length: Annotated[int, typer.Option(help="How many positions.")] = 128,
-    width: Annotated[int, typer.Option(help="The width of the model, even.")] = 256,
+    length: Annotated[int, Option(help="How many positions.")] = 128,
+    width: Annotated[int, Option(help="The width of the model, even.")] = 256,
     interleaved: Annotated[
-        bool, typer.Option("--interleaved", help="Sine and cosine side by side, not in halves.")
+        bool, Option("--interleaved", help="Sine and cosine side by side, not in halves.")
     ] = False,
     json: loading.JsonOption = False,
 ) -> None:
@@ -46,14 +35,13 @@ def positions(
         raise OctavoError("--length is from 1 to 4096 and --width from 2 to 65536")
     waves = nn.sinusoids(length, width, interleaved=interleaved)  # [T, D]
     plots.save(plots.similarity(waves @ waves.T, width), out)
-    _say(out, json, {"length": length, "width": width})
+    _tell(out, json, {"length": length, "width": width})
 
 
-@app.command(epilog="[bold]Example[/bold]\n\noctavo plot loss christie-rnn christie-gru --out loss.png")
 def loss(
     runs: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="Folders that octavo train wrote, or shipped models.",
             metavar="FOLDER",
             show_default=False,
@@ -66,26 +54,23 @@ def loss(
     plots.require_picture(out)
     found = {name: read_run(name) for name in dict.fromkeys(runs)}
     plots.save(plots.losses({_label(name): run.reports for name, run in found.items()}), out)
-    _say(out, json, {"val_loss": {name: run.val_loss for name, run in found.items()}})
+    _tell(out, json, {"val_loss": {name: run.val_loss for name, run in found.items()}})
 
 
-@app.command(
-    epilog='[bold]Example[/bold]\n\noctavo plot temperature bard "O, she doth" --temperatures 0.5,1,2'
-)
 def temperature(
     model: loading.ModelArgument,
     prompt: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             help="The text before; standard input without one, or for -.",
             metavar="PROMPT",
             show_default=False,
         ),
     ] = None,
     temperatures: Annotated[
-        str, typer.Option(help="The temperatures, between commas.", metavar="T,T,...")
+        str, Option(help="The temperatures, between commas.", metavar="T,T,...")
     ] = "0.5,1,2",
-    top: Annotated[int, typer.Option(help="How many of the likeliest tokens.")] = 20,
+    top: Annotated[int, Option(help="How many of the likeliest tokens.")] = 20,
     out: OutOption = Path("temperature.png"),
     json: loading.JsonOption = False,
     weights: loading.WeightsOption = None,
@@ -113,7 +98,15 @@ def temperature(
         out,
     )
     listed = {f"{scale:g}": chance.tolist() for scale, chance in chances.items()}
-    _say(out, json, {"ids": ids.tolist(), "pieces": tokens, "probabilities": listed})
+    _tell(out, json, {"ids": ids.tolist(), "pieces": tokens, "probabilities": listed})
+
+
+COMMANDS = {
+    positions: "[bold]Example[/bold]\n\noctavo plot positions --length 128 --width 256 --out positions.svg",
+    loss: "[bold]Example[/bold]\n\noctavo plot loss christie-rnn christie-gru --out loss.png",
+    temperature: '[bold]Example[/bold]\n\noctavo plot temperature bard "O, she doth" --temperatures 0.5,1,2',
+}
+"""Each with its example."""
 
 
 def _numbers(text: str) -> list[float]:
@@ -133,8 +126,8 @@ def _label(name: str) -> str:
     return Path(name).name or name
 
 
-def _say(out: Path, json: bool, facts: dict[str, Any]) -> None:
+def _tell(out: Path, json: bool, facts: dict[str, Any]) -> None:
     if json:
         emit({"out": str(out)} | facts)
     else:
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")

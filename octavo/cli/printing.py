@@ -8,14 +8,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from octavo.storage import bundled
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+STYLES = {"bold": 1, "dim": 2, "red": 31, "yellow": 33}  # ECMA-48's numbers
 MARKS = str.maketrans({"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␣"})
 
 
@@ -36,12 +33,27 @@ def _finite(item: Any) -> Any:
 
 def reachable(folder: str) -> str:
     """How to name a folder to `--model`: one that is called like a shipped model is ``./name``."""
+    from octavo.storage import bundled
+
     return f"./{folder}" if folder in bundled() else folder
 
 
-def paint(text: str, **style: Any) -> str:
-    """The text in a style of `typer.style`, unless the person has asked for no colour (no-color.org)."""
-    return text if os.environ.get("NO_COLOR") else typer.style(text, **style)
+def paint(text: str, *styles: str, err: bool = False) -> str:
+    """The text in `STYLES`, for who sees them and has not asked for no colour (no-color.org)."""
+    seen = (sys.stderr if err else sys.stdout).isatty() and not os.environ.get("NO_COLOR")
+    return "".join(f"\x1b[{STYLES[style]}m" for style in styles) + text + "\x1b[0m" if seen else text
+
+
+def say(text: str = "", *, end: str = "\n", err: bool = False) -> None:
+    """Print at once."""
+    stream = sys.stderr if err else sys.stdout
+    if sys.platform == "win32" and stream.isatty():  # whose terminals may not know styles
+        import typer
+
+        typer.echo(text + end, nl=False, err=err)
+        return
+    stream.write(text + end)
+    stream.flush()
 
 
 def console() -> Console:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import typer
-
+from octavo.cli.options import Option
 from octavo.errors import OctavoError
 from octavo.sample import RECOMMENDED, recommended
 
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
 PANEL = "Sampling"
 
 TemperatureOption = Annotated[
-    float, typer.Option(help="Divides the logits; 0 takes the likeliest token.", rich_help_panel=PANEL)
+    float, Option(help="Divides the logits; 0 takes the likeliest token.", rich_help_panel=PANEL)
 ]
 OwnTemperatureOption = Annotated[
     float | None,
-    typer.Option(
+    Option(
         help="Divides the logits; 0 takes the likeliest token. \\[default: the model's own, else 1]",
         metavar="FLOAT",
         show_default=False,
@@ -29,38 +28,36 @@ OwnTemperatureOption = Annotated[
 ]
 TopKOption = Annotated[
     int | None,
-    typer.Option(help="Draw from the K likeliest tokens.", metavar="K", rich_help_panel=PANEL),
+    Option(help="Draw from the K likeliest tokens.", metavar="K", rich_help_panel=PANEL),
 ]
 TopPOption = Annotated[
     float | None,
-    typer.Option(
-        help="Draw from the fewest tokens of total probability P.", metavar="P", rich_help_panel=PANEL
-    ),
+    Option(help="Draw from the fewest tokens of total probability P.", metavar="P", rich_help_panel=PANEL),
 ]
 MinPOption = Annotated[
     float | None,
-    typer.Option(help="Drop tokens below P times the likeliest one.", metavar="P", rich_help_panel=PANEL),
+    Option(help="Drop tokens below P times the likeliest one.", metavar="P", rich_help_panel=PANEL),
 ]
 PenaltyOption = Annotated[
     float | None,
-    typer.Option(help="Above 1: less of what was written.", metavar="X", rich_help_panel=PANEL),
+    Option(help="Above 1: less of what was written.", metavar="X", rich_help_panel=PANEL),
 ]
 BiasOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="Add to a token's logit; -inf bans it. Repeatable.",
         metavar="ID=VALUE",
         rich_help_panel=PANEL,
     ),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option(help="The same seed, the same text.", metavar="N", rich_help_panel=PANEL)
+    int | None, Option(help="The same seed, the same text.", metavar="N", rich_help_panel=PANEL)
 ]
 
 READING = "Long texts"
 SlideOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--slide",
         help="Past the context, drop the oldest half and read the rest again.",
         rich_help_panel=READING,
@@ -68,7 +65,7 @@ SlideOption = Annotated[
 ]
 CacheOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="Keep keys and values as float32 or float16, which is half as large.",
         metavar="TYPE",
         rich_help_panel=READING,
@@ -76,7 +73,7 @@ CacheOption = Annotated[
 ]
 LookupOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--lookup",
         help="Guess from what the text contains: the same text, sooner if it repeats itself.",
         rich_help_panel=READING,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 import octavo
 from octavo.cli import loading
+from octavo.cli.options import Argument, Option
 from octavo.cli.printing import console, emit, table
 from octavo.data import read_text
 from octavo.protocols import NAMES
@@ -38,28 +37,28 @@ octavo score --json < my.txt"""
 def run(
     files: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             help="Texts, read one after the other, or corpora by name; standard input without any.",
             metavar="FILE",
             show_default=False,
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", help="Predict only the first N tokens.", metavar="N")
+        int | None, Option("--limit", "-n", help="Predict only the first N tokens.", metavar="N")
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help=f"What is read and what counts: {', '.join(NAMES)}.", metavar="NAME", rich_help_panel=PANEL
         ),
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Tokens in a window or chunk.", metavar="N", rich_help_panel=PANEL),
+        Option(help="Tokens in a window or chunk.", metavar="N", rich_help_panel=PANEL),
     ] = None,
     stride: Annotated[
         int | None,
-        typer.Option(help="Tokens from window to window (strided).", metavar="N", rich_help_panel=PANEL),
+        Option(help="Tokens from window to window (strided).", metavar="N", rich_help_panel=PANEL),
     ] = None,
     json: loading.JsonOption = False,
     model: loading.ModelOption = "bard",

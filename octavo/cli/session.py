@@ -8,13 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from octavo.chat import Conversation
 from octavo.cli.asking import Interrupted, Keyboard, Lines
 from octavo.cli.generate import Continuation, follow
-from octavo.cli.printing import emit, paint
-from octavo.cli.shell import complain
+from octavo.cli.printing import emit, paint, say
+from octavo.cli.shell import INTERRUPTED, complain
 from octavo.errors import OctavoError
 from octavo.generate import Piece
 from octavo.tokenizers import files
@@ -70,7 +68,7 @@ class Session:
             command, _, rest = turn[1:].partition(" ")
             return self.command(command.strip(), rest.strip())
         if self.answer(turn) == "interrupted" and not stops:
-            raise typer.Exit(130)
+            raise SystemExit(INTERRUPTED)
         return True
 
     def answer(self, turn: str) -> str:
@@ -92,7 +90,7 @@ class Session:
         if name == "quit":
             return False
         if name == "help":
-            typer.echo(f"{HELP}\n\nSampling: {self.sampling}.", err=self.as_json)
+            say(f"{HELP}\n\nSampling: {self.sampling}.", err=self.as_json)
         elif name == "reset":
             self.talk.messages[:] = [m for m in self.talk.messages[:1] if m["role"] == "system"]
             self._note("begun anew")
@@ -125,7 +123,7 @@ class Session:
 
     def _note(self, text: str) -> None:
         """A line for a person, away from what is said."""
-        typer.echo(paint(text, dim=True), err=True)
+        say(paint(text, "dim", err=True), err=True)
 
 
 def _show(text: str) -> None:

@@ -7,47 +7,44 @@ for is refused, 130 interrupted.
 from __future__ import annotations
 
 import errno
+import gc
+import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
-import typer
-from typer.core import TyperGroup
-
-from octavo.cli.printing import paint
+from octavo.cli.printing import paint, say
 from octavo.errors import OctavoError
 
-# Typer does not export this one; a bad parameter is its best known kind.
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+INTERRUPTED = 130
 
 
-class Program(TyperGroup):
-    """The group of all commands; whatever leaves a command passes here on its way out."""
-
-    def main(self, *args: Any, **options: Any) -> Any:
-        """Run a command line and exit, with a line on standard error if something is wrong."""
-        # A prompt may hold bytes that are no text, and a terminal may know few characters.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
-        try:
-            with gathered_warnings():
-                code = super().main(*args, **{**options, "standalone_mode": False})
-                sys.stdout.flush()
-        except UsageError as error:
-            code = _refuse(_with_hint(error))
-        except OctavoError as error:
-            code = _refuse(str(error))
-        except MemoryError:
-            code = _refuse("there is not enough memory for this; try a smaller model, batch or text")
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # typer lets it pass from the last flush only
-                sys.stdout = sys.stderr
-                code = 1
-            else:
-                code = _refuse(_named(error))
-        raise SystemExit(code if isinstance(code, int) else 0)
+def end(call: Callable[[], Any]) -> NoReturn:
+    """Do what a command line asks for and exit, with a line on standard error if something is wrong."""
+    # A prompt may hold bytes that are no text, and a terminal may know few characters.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    gc.freeze()  # what has been imported stays
+    gc.enable()
+    try:
+        with gathered_warnings():
+            code = call()
+            sys.stdout.flush()
+    except OctavoError as error:
+        code = _refuse(str(error))
+    except MemoryError:
+        code = _refuse("there is not enough memory for this; try a smaller model, batch or text")
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            _forget_stdout()
+            code = 1
+        else:
+            code = _refuse(_named(error))
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 @contextmanager
@@ -66,20 +63,20 @@ def gathered_warnings() -> Iterator[None]:
 
 def complain(message: str, colour: str) -> None:
     """One line on standard error: ``octavo: ...``, the name in colour on a terminal."""
-    name = paint("octavo:", fg=colour, bold=True)
-    typer.echo(f"{name} {' '.join(message.split())}", err=True)
+    name = paint("octavo:", colour, "bold", err=True)
+    say(f"{name} {' '.join(message.split())}", err=True)
+
+
+def _forget_stdout() -> None:
+    """Let what is left to print to a pipe that nobody reads go nowhere, without a word at the end."""
+    with suppress(OSError, ValueError):  # that of a test is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _refuse(message: str) -> int:
     complain(message, "red")
     return 2
-
-
-def _with_hint(error: Any) -> str:
-    """A usage error and where to read how it is done."""
-    command = error.ctx.command_path if error.ctx else "octavo"
-    message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's preface
-    return f"{message[:1].lower()}{message[1:]}{'' if message.endswith('?') else '.'} See: {command} --help"
 
 
 def _named(error: OSError) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from octavo.cli import loading
+from octavo.cli.options import Argument
 from octavo.cli.printing import console, emit, piece, visible
 from octavo.tokenizers import Tokenizer
 
@@ -29,7 +28,7 @@ COLOURS = ("black on #9ecae9", "black on #ffd27f", "black on #a8dba8", "black on
 def run(
     text: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             help="The text; standard input, exactly as it is, without one or for -.",
             metavar="TEXT",
             show_default=False,

@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 import octavo
 from octavo import data, mesh
 from octavo.cli import loading
+from octavo.cli.options import Argument, Option
 from octavo.cli.printing import emit, reachable
 from octavo.cli.progress import History, TensorBoard, print_summary, watched
 from octavo.cli.runs import read_run
+from octavo.cli.shell import INTERRUPTED
 from octavo.errors import OctavoError
 from octavo.memory import keep_memory
 from octavo.recipe import DEFAULTS, Recipe, Report
@@ -56,16 +56,16 @@ def default(name: str) -> str:
 def run(
     files: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="Texts (.txt, .jsonl, .parquet, .gz), folders, patterns, or corpora by name.",
             metavar="FILE",
             show_default=False,
         ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", help="The new model folder.", metavar="FOLDER")],
+    out: Annotated[str, Option("--out", "-o", help="The new model folder.", metavar="FOLDER")],
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--model",
             "-m",
             help=f"auto (what learns most per minute), {', '.join(DEFAULTS)}. \\[default: auto]",
@@ -74,117 +74,113 @@ def run(
     ] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="char, bpe:N (N byte pairs, trained on the text), or a file. \\[default: char]",
             metavar="SPEC",
         ),
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="small, medium, large; or a field: units=128,64, d_model=256. Repeatable.",
             metavar="NAME|KEY=VALUE",
         ),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option("--from", help="A model to train on: its weights, sizes, tokenizer.", metavar="MODEL"),
+        Option("--from", help="A model to train on: its weights, sizes, tokenizer.", metavar="MODEL"),
     ] = None,
     field: Annotated[
-        str, typer.Option(help="Field of .jsonl, column of .parquet, with the text.", metavar="NAME")
+        str, Option(help="Field of .jsonl, column of .parquet, with the text.", metavar="NAME")
     ] = "text",
     json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON line per evaluation and a last one in summary.")
+        bool, Option("--json", help="Print a JSON line per evaluation and a last one in summary.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Batches to learn from.", rich_help_panel=BUDGET)] = None,
+    steps: Annotated[int | None, Option(help="Batches to learn from.", rich_help_panel=BUDGET)] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="Times to go through the text.", rich_help_panel=BUDGET)
+        float | None, Option(help="Times to go through the text.", rich_help_panel=BUDGET)
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help=rf"Time to take. \[default: {MINUTES:g}]", rich_help_panel=BUDGET)
+        float | None, Option(help=rf"Time to take. \[default: {MINUTES:g}]", rich_help_panel=BUDGET)
     ] = None,
     context: Annotated[
         int | None,
-        typer.Option(help=f"Tokens in a window. {default('context')}", rich_help_panel=LEARNING),
+        Option(help=f"Tokens in a window. {default('context')}", rich_help_panel=LEARNING),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(help=f"Windows in a step. {default('batch')}", rich_help_panel=LEARNING)
+        int | None, Option(help=f"Windows in a step. {default('batch')}", rich_help_panel=LEARNING)
     ] = None,
     accumulate: Annotated[
         int | None,
-        typer.Option(help=f"Batches that make a step. {default('accumulate')}", rich_help_panel=LEARNING),
+        Option(help=f"Batches that make a step. {default('accumulate')}", rich_help_panel=LEARNING),
     ] = None,
     optimizer: Annotated[
         Literal["adamw", "muon"] | None,
-        typer.Option(help=f"adamw or muon. {default('optimizer')}", metavar="NAME", rich_help_panel=LEARNING),
+        Option(help=f"adamw or muon. {default('optimizer')}", metavar="NAME", rich_help_panel=LEARNING),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help=f"Highest learning rate. {default('lr')}", rich_help_panel=LEARNING)
+        float | None, Option(help=f"Highest learning rate. {default('lr')}", rich_help_panel=LEARNING)
     ] = None,
     warmup: Annotated[
         float | None,
-        typer.Option(help=f"Share of the budget to rise in. {default('warmup')}", rich_help_panel=LEARNING),
+        Option(help=f"Share of the budget to rise in. {default('warmup')}", rich_help_panel=LEARNING),
     ] = None,
     weight_decay: Annotated[
         float | None,
-        typer.Option(help=f"Decay of the matrices. {default('weight_decay')}", rich_help_panel=LEARNING),
+        Option(help=f"Decay of the matrices. {default('weight_decay')}", rich_help_panel=LEARNING),
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(
+        Option(
             help="Share of activations zeroed. \\[default: what the epochs ask for: 0 to 0.4]",
             rich_help_panel=LEARNING,
         ),
     ] = None,
     clip: Annotated[
         float | None,
-        typer.Option(help=f"Greatest norm of a gradient. {default('clip')}", rich_help_panel=LEARNING),
+        Option(help=f"Greatest norm of a gradient. {default('clip')}", rich_help_panel=LEARNING),
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(
+        Option(
             help=f"Share of the text held out, its end. {default('validation')}", rich_help_panel=LEARNING
         ),
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16"] | None,
-        typer.Option(
-            help=f"Of activations. {default('precision')}", metavar="TYPE", rich_help_panel=LEARNING
-        ),
+        Option(help=f"Of activations. {default('precision')}", metavar="TYPE", rich_help_panel=LEARNING),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help=f"Of all that is random. {default('seed')}", rich_help_panel=LEARNING)
+        int | None, Option(help=f"Of all that is random. {default('seed')}", rich_help_panel=LEARNING)
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--resume", help="Go on from the checkpoint in --out, if there is one.", rich_help_panel=LASTING
         ),
     ] = False,
     save_every: Annotated[
         float,
-        typer.Option(help="Time between checkpoints.", metavar="SECONDS", min=0, rich_help_panel=LASTING),
+        Option(help="Time between checkpoints.", metavar="SECONDS", min=0, rich_help_panel=LASTING),
     ] = SAVE_EVERY,
     log: Annotated[
         Literal["tensorboard"] | None,
-        typer.Option(help="Curves in --out: tensorboard.", metavar="KIND", rich_help_panel=LASTING),
+        Option(help="Curves in --out: tensorboard.", metavar="KIND", rich_help_panel=LASTING),
     ] = None,
     mesh_sizes: Annotated[
         str | None,
-        typer.Option(
-            "--mesh", help="Devices: data=4, or data=2,model=2.", metavar="AXES", rich_help_panel=DEVICES
-        ),
+        Option("--mesh", help="Devices: data=4, or data=2,model=2.", metavar="AXES", rich_help_panel=DEVICES),
     ] = None,
     coordinator: Annotated[
         str | None,
-        typer.Option(help="The first of several processes.", metavar="HOST:PORT", rich_help_panel=DEVICES),
+        Option(help="The first of several processes.", metavar="HOST:PORT", rich_help_panel=DEVICES),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="How many there are.", metavar="N", min=1, rich_help_panel=DEVICES)
+        int | None, Option(help="How many there are.", metavar="N", min=1, rich_help_panel=DEVICES)
     ] = None,
     process_id: Annotated[
         int | None,
-        typer.Option(help="Which one this is, from 0.", metavar="I", min=0, rich_help_panel=DEVICES),
+        Option(help="Which one this is, from 0.", metavar="I", min=0, rich_help_panel=DEVICES),
     ] = None,
 ) -> None:
     """Train a new model on texts; Ctrl-C ends the run and saves it."""
@@ -244,7 +240,7 @@ def run(
         again = [part for part in sys.argv[1:] if part != "--resume"]
         print_summary(trained, facts, out, opening(files, field), shlex.join(["octavo", *again, "--resume"]))
     if facts["interrupted"]:
-        raise typer.Exit(130)
+        raise SystemExit(INTERRUPTED)
 
 
 def together(watchers: list[Callable[[Report], None]]) -> Callable[[Report], None]:

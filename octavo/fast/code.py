@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import logging
 import mmap
 import os
 import platform
@@ -206,6 +205,7 @@ def keep(path: Path, content: bytes) -> None:
 @contextmanager
 def announced() -> Iterator[None]:
     """Say, once, why it takes so long, if it does."""
+    import logging
 
     def tell() -> None:
         if not _TOLD:

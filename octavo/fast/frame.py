@@ -29,11 +29,6 @@ STEPS, TOKEN, DRAW, NUMBERS, WRITTEN, LOGPROBS, ENDS, MOVES, MOVING = range(9)
 # a move: where a number is that changes from step to step, what it is at first, and what each step and the
 # number of the token that is read add to it
 PLACE, BASE, BY_STEP, BY_TOKEN = range(4)
-# what laying numbers out is given: where the first of them is, the bytes from row to row and from block to
-# block, where they go, the bytes from block to block there, how many rows, blocks and numbers of a block
-# there are, and the bytes of a number
-SOURCE, ROW_STEP, BLOCKS_STEP, LAID, LAID_STEP, LINES, BLOCKS, TIMES, BYTES = range(9)
-
 PIECES = 8  # pieces of a product, for each thread
 CHUNK = 128  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import platform
 from typing import Any
 
@@ -13,6 +14,7 @@ from octavo.fast.compiling import emitted
 LONG, INT = ir.IntType(64), ir.IntType(32)
 X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 POSIX = platform.system() != "Windows"
+FORGETS = hasattr(mmap, "MADV_DONTNEED")
 
 
 def outer(builder: Any, type_: Any, name: str) -> Any:
@@ -99,6 +101,20 @@ def step_aside(context: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@emitted
+def forget(context: Any, start: Any, end: Any) -> Any:
+    """Give pages of a mapped file back; who reads them on, reads the file."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if FORGETS:
+            type_ = ir.FunctionType(INT, [LONG, LONG, INT])
+            size, how = builder.sub(args[1], args[0]), ir.Constant(INT, mmap.MADV_DONTNEED)
+            builder.call(outer(builder, type_, "madvise"), [args[0], size, how])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 @emitted

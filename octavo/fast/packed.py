@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from octavo.quant import Quantized
 LANES = 32  # rows in a panel
 LINE = 64  # bytes of the cache's lines
 PIECE = 2**25  # bytes that are asked of the system at once
+SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
+AT_ONCE = 2**20  # bytes that a thread lays out before it looks for more
 COLUMNS = 32  # columns that float matrices have in a block
 
 
@@ -39,10 +42,7 @@ class Kind(NamedTuple):
     @property
     def record(self) -> np.dtype[np.void]:
         """A block as NumPy sees it."""
-        fields: list[Any] = [("d", self.scale, LANES)] if self.scale else []
-        fields += [("m", self.scale, LANES)] if self.minimum else []
-        stored, columns = STORED[self.bits]
-        return np.dtype([*fields, ("q", stored, (self.group // columns, LANES))])
+        return _record(self)
 
     @property
     def size(self) -> int:
@@ -68,6 +68,15 @@ STORED = {
     "bfloat16": ("<u2", 1),
 }
 
+
+@cache
+def _record(kind: Kind) -> np.dtype[np.void]:
+    fields: list[Any] = [("d", kind.scale, LANES)] if kind.scale else []
+    fields += [("m", kind.scale, LANES)] if kind.minimum else []
+    stored, columns = STORED[kind.bits]
+    return np.dtype([*fields, ("q", stored, (kind.group // columns, LANES))])
+
+
 KINDS = (
     Kind("nibbles", "<f2", minimum=True),  # Q4_1
     Kind("nibbles", "<f2", middle=8),  # Q4_0
@@ -85,12 +94,8 @@ KINDS = (
 )
 """Every layout that there are products for."""
 
-PLAIN = {
-    "Q4_0": {"d": "d", "qs": "q"},
-    "Q4_1": {"d": "d", "m": "m", "qs": "q"},
-    "Q8_0": {"d": "d", "qs": "q"},
-}
-"""Block formats whose bytes are those of a panel in another order, and the names of their parts there."""
+PLAIN = {"Q4_0": (1, 4, 4), "Q4_1": (2, 4, 4), "Q8_0": (1, 32, 1)}
+"""Block formats whose bytes are those of a panel in another order: halves, other numbers, bytes of these."""
 
 OF_FORMAT = {
     "Q4_0": Kind("nibbles", "<f2", middle=8),
@@ -149,10 +154,14 @@ def natural(kind: Kind) -> Array:
 
 
 class Room:
-    """Zeros for panels, out of large pieces, which the system gives in huge pages: 2 MB at once, not 4 KB."""
+    """Zeros for panels, out of large pieces, which the system gives in huge pages: 2 MB at once, not 4 KB.
 
-    def __init__(self) -> None:
+    What is to be laid out in them waits until `fill`, for as many threads as there are.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
         self.left: Array = np.zeros(0, np.uint8)
+        self.threads, self.waiting = threads, list[tuple[int, ...]]()
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of its own, which begins with a line of the cache."""
@@ -162,6 +171,33 @@ class Room:
         start = -address(self.left) % LINE
         taken, self.left = self.left[start : start + size], self.left[start + size :]
         return taken.view(dtype).reshape(shape)
+
+    def lay(self, blocks: Array, panels: Array, numbers: tuple[int, int, int]) -> None:
+        """Have blocks [rows, blocks, ..] laid out; they must stay where they are until then.
+
+        A block is so many halves and so many other numbers, which have so many bytes each.
+        """
+        (row, block), rows = blocks.strides[:2], len(blocks)
+        step = max(AT_ONCE // (LANES * row), 1)  # panels that a thread takes
+        source, to = (address(blocks), row, block, rows), (address(panels), *panels.strides)
+        self.waiting.append((*source, *to, panels.shape[1], *numbers, step, mapping(blocks) is not None))
+
+    def fill(self) -> None:
+        """Lay out what waits."""
+        from octavo.fast import code, frame
+        from octavo.fast.team import TEAM
+
+        waiting, self.waiting = self.waiting, []
+        if not waiting:
+            return
+        counters = np.zeros((len(waiting), SPACED), np.int64)
+        words = np.zeros((len(waiting), frame.OWN + len(waiting[0])), np.int64)
+        words[:, frame.FUNCTION] = code.address("lay")
+        words[:, frame.COUNTER] = address(counters) + counters.strides[0] * np.arange(len(waiting))
+        words[:, frame.OWN :] = waiting
+        shared = np.zeros(frame.BUFFERS, np.int64)
+        shared[frame.THREADS] = self.threads
+        TEAM.run(TEAM.told(shared, words), self.threads)
 
 
 def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = None) -> Packed:
@@ -174,16 +210,21 @@ def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = Non
     halves : bool
         Whether scales may be halves; otherwise they are widened.
     room : Room, optional
-        What the panels lie in.
+        What the panels lie in, once it is filled. Without one they do when this returns.
     """
-    room = room or Room()
+    if room is None:
+        packed = pack(weight, halves, room := Room())
+        room.fill()
+        return packed
     if not isinstance(weight, Quantized):
         name = {"float32": "float32", "float16": "float16"}.get(str(weight.dtype))
         if name is None or (name == "float16" and not halves):
             weight, name = np.asarray(weight, np.float32), "float32"
         if name == "float32" and halves and are_halves(weight):
-            weight, name = weight.astype(np.float16), "float16"
-        return _pack_floats(np.asarray(weight), Kind(name), room)
+            packed = _pack_floats(weight.astype(np.float16), Kind("float16"), room)
+            room.fill()  # before the copy goes
+            return packed
+        return _pack_floats(weight, Kind(name), room)
     kind, format = OF_FORMAT[weight.format.name], weight.format
     if kind.scale is None:
         numbers = weight.blocks["x"]
@@ -192,28 +233,16 @@ def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = Non
         kind = kind._replace(scale="<f4")
     rows, blocks = weight.blocks.shape
     panels = room.take((-(-rows // LANES), blocks * format.items // kind.group), kind.record)
-    step = max(2**10 // max(blocks, 1), 1)
-    for first in range(0, len(panels), step):
-        some = panels[first : first + step]
-        blocks_there = weight.blocks[first * LANES : (first + len(some)) * LANES]
-        if format.name in PLAIN and kind.scale == "<f2":
-            for field in blocks_there.dtype.names:
-                lay(blocks_there[field], some[PLAIN[format.name][field]])
-        else:
+    if format.name in PLAIN and kind.scale == "<f2":
+        room.lay(weight.blocks, panels, PLAIN[format.name])
+    else:
+        step = max(2**10 // max(blocks, 1), 1)
+        for first in range(0, len(panels), step):
+            some = panels[first : first + step]
+            blocks_there = weight.blocks[first * LANES : (first + len(some)) * LANES]
             _pack_blocks(blocks_there, format, kind, some)
-        let_go(blocks_there)
+            let_go(blocks_there)
     return Packed(kind, panels, rows, blocks * format.items)
-
-
-def lay(numbers: Array, panels: Array) -> None:
-    """Write the numbers of blocks [rows, blocks, ..] to those of panels [panels, blocks, .., lanes]."""
-    from octavo.fast import code
-
-    rows, blocks = numbers.shape[:2]
-    size, count = panels.dtype.itemsize, math.prod(panels.shape[2:]) // LANES
-    source, to = (address(numbers), *numbers.strides[:2]), (address(panels), panels.strides[1])
-    told = np.array([*source, *to, rows, blocks, count, size])
-    code.function("lay")(address(told), 0, 0)
 
 
 def are_halves(weight: Array) -> bool:
@@ -225,13 +254,20 @@ def are_halves(weight: Array) -> bool:
         )
 
 
-def let_go(array: Array) -> None:
-    """Give the memory of an array back that is mapped from a file; who reads on, reads the file."""
+def mapping(array: Array) -> mmap.mmap | None:
+    """What an array is mapped by that is a file's and can be read again."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
     base = base.obj if isinstance(base, memoryview) else base
-    if not isinstance(base, mmap.mmap) or array.flags.writeable or not hasattr(base, "madvise"):
+    again = isinstance(base, mmap.mmap) and not array.flags.writeable and hasattr(base, "madvise")
+    return base if again else None
+
+
+def let_go(array: Array) -> None:
+    """Give the memory of an array back that is mapped from a file; who reads on, reads the file."""
+    base = mapping(array)
+    if base is None:
         return
     start = address(array) - address(np.frombuffer(base, np.uint8))
     first, end = -(-start // mmap.PAGESIZE), (start + array.nbytes) // mmap.PAGESIZE
@@ -241,14 +277,14 @@ def let_go(array: Array) -> None:
 
 def address(array: Array) -> int:
     """Where an array is."""
-    return int(array.__array_interface__["data"][0])
+    return int(array.ctypes.data)
 
 
 def _pack_floats(numbers: Array, kind: Kind, room: Room) -> Packed:
     rows, width = numbers.shape
     panels = room.take((-(-rows // LANES), -(-width // COLUMNS)), kind.record)
     if width % COLUMNS == 0 and numbers.strides[1] == numbers.itemsize:
-        lay(numbers.reshape(rows, -1, COLUMNS), panels["q"])
+        room.lay(numbers.reshape(rows, -1, COLUMNS), panels, (0, COLUMNS, numbers.itemsize))
         return Packed(kind, panels, rows, width)
     full = rows // LANES
     for first, count, lanes in ((0, full, LANES), (full, 1, rows % LANES)):

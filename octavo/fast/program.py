@@ -15,7 +15,7 @@ import numpy as np
 
 from octavo import nn
 from octavo.fast import code, frame
-from octavo.fast.packed import COLUMNS, KINDS, LANES, Packed, Room, address, pack
+from octavo.fast.packed import COLUMNS, KINDS, LANES, SPACED, Packed, Room, address, pack
 from octavo.fast.recorded import Buffer, Feed, Operation, Record, Rows, Unrecorded
 from octavo.fast.team import TEAM
 from octavo.nn import Array
@@ -24,7 +24,6 @@ from octavo.quant import Quantized
 WORDS = 24  # numbers that an instruction has
 ALONE = 2  # references to an object in a list that is being asked for them
 KEPT = 1  # arrays that a pool remembers beside the one it gives
-SPACED = 8  # numbers from one counter to the next: threads that count are not to share a cache line
 WIDE = 2**20  # numbers of a table that may be kept once more, as its rows are read
 
 
@@ -85,7 +84,7 @@ class Program:
             raise Unrecorded(f"a cache in {cache}")
         self.threads, self.feeds, self.logits, self.cache = threads, record.feeds, record.logits, cache
         self.kept = list[Any]()  # what instructions hold addresses of
-        self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room()
+        self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room(threads)
         self.places, self.sizes = shared(record)
         self.deepest = 0  # columns of the widest matrix
         self.part = self.heads = self.together = 0  # most numbers of a part, heads, and heads of a group
@@ -98,6 +97,7 @@ class Program:
             counter = address(self.counters) + self.counters.strides[0] * i
             self.words[i, : frame.OWN] = code.address(name), waits, counter, i > last
             self.words[i, frame.OWN : frame.OWN + len(own)] = own
+        self.room.fill()
         self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
         self.frame = np.zeros(frame.BUFFERS + len(self.sizes) + self.layers, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)

@@ -14,7 +14,6 @@ import reprlib
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -30,6 +29,7 @@ MAGIC, VERSIONS, VERSION = b"GGUF", (2, 3), 3
 ALIGNMENT = 32  # unless `general.alignment` says another
 MOST_ENTRIES = 2**16  # of metadata, and of tensors
 MOST_ITEMS = 2**22  # strings of an array; the largest vocabulary has a quarter of a million
+USUAL = 32  # bytes that a token of a vocabulary takes at most, on the average
 LONGEST_NAME = 2**16 - 1
 MOST_AXES = 4
 
@@ -144,19 +144,35 @@ class _Reader:
         return self.take(size).decode("utf-8", "surrogateescape")
 
     def texts(self, count: int) -> list[str]:
-        """As many texts; a vocabulary has a hundred thousand, so this is `text` without its calls."""
-        data, place, size = self.data, self.place, struct.Struct("<Q").unpack_from
-        found: list[bytes] = []
-        with suppress(struct.error, OverflowError):  # past the end, of which `take` tells
-            found = [data[place + 8 : (place := place + 8 + size(data, place)[0])] for _ in range(count)]
-        self.place = place
-        self.take(0)
-        if len(found) < count:
-            self.take(8)
+        """As many texts."""
+        found = self.texts_at_once(count)
+        return [self.text() for _ in range(count)] if found is None else found
+
+    def texts_at_once(self, count: int) -> list[str] | None:
+        """The same of a vocabulary, which has a hundred thousand; None where that takes one after the other.
+
+        Lengths are found as what they are nearly always: bytes that six zeros follow. That each begins
+        where the text before it ends proves them right.
+        """
+        data = np.frombuffer(self.data, np.uint8)[self.place :][: count * USUAL]
+        zero = data == 0
+        zero = zero[:-1] & zero[1:]
+        zero = zero[:-4] & zero[2:-2] & zero[4:]  # here and five bytes on
+        starts = np.flatnonzero(zero[2:-1] & ~zero[3:])[:count]
+        ends = starts + 8 + data[starts] + 256 * data[starts + 1].astype(np.int64)
+        begin_so = len(starts) == count > 0 and not starts[0] and (starts[1:] == ends[:-1]).all()
+        if not begin_so or ends[-1] > len(data):
+            return None
+        joined = data[: ends[-1]].copy()
+        joined[starts] = joined[starts + 1] = 0
+        if len(joined) - np.count_nonzero(joined) > 8 * count:  # a text has zeros of its own
+            return None
         try:
-            return list(map(bytes.decode, found))
+            found = joined.tobytes().decode().split("\0" * 8)[1:]
         except UnicodeDecodeError:
-            return [text.decode("utf-8", "surrogateescape") for text in found]
+            return None
+        self.place += int(ends[-1])
+        return found
 
     def name(self) -> str:
         name = self.text()

@@ -28,6 +28,10 @@ from octavo.quant import Quantized
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # as NumPy reads them
 LARGEST_HEADER = 10**8  # bytes, as the format has it
+TILE = 2**15  # numbers that are widened at once, in the nearest caches
+SIGN_AND_NUMBER = np.int32(0x8FFFE000 - 2**32)  # of a half, 13 bits up and with its sign in front
+BIAS = np.int32((127 - 15) << 23)  # by which exponents differ
+EXPONENT, EXPONENTS = np.uint16(0x400), np.uint16(0x7C00)  # of a half: its lowest bit, and all
 METADATA, BLOCKS = "__metadata__", "blocks."
 
 
@@ -78,7 +82,26 @@ def stored(params: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, str
 
 def widen(array: Array) -> Array:
     """Half precision as float32, because NumPy computes in it many times faster; all else as it is."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    if array.dtype != np.float16:
+        return array
+    wide = np.empty(array.shape, np.float32)
+    halves, singles = np.ascontiguousarray(array).reshape(-1), wide.reshape(-1)
+    for start in range(0, halves.size, TILE):
+        _widen(halves[start : start + TILE], singles[start : start + TILE])
+    return wide
+
+
+def _widen(halves: Array, singles: Array) -> None:
+    """As NumPy does, in half the time; what has an exponent of all bits or none is left to it."""
+    bits = singles.view(np.int32)
+    bits[...] = halves.view(np.int16)  # which fills up with the sign
+    bits <<= 13
+    bits &= SIGN_AND_NUMBER
+    bits += BIAS
+    exponents = halves.view(np.uint16) + EXPONENT
+    exponents &= EXPONENTS - EXPONENT
+    odd = np.flatnonzero(exponents == 0)
+    singles[odd] = halves[odd]
 
 
 def _array(path: Path, data: mmap.mmap, name: str, entry: Entry, at: int) -> Array:

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterable
 
 from octavo.errors import OctavoError
-from octavo.tokenizers import bpe, chars, files, published, sentencepiece, sentencepiece_json, tiktoken_pickle
+from octavo.memory import uncollected
+from octavo.tokenizers import bpe, chars, files, published
 from octavo.tokenizers.chars import char
 from octavo.tokenizers.interface import Tokenizer, token_lengths
 from octavo.tokenizers.patterns import GPT2
@@ -57,6 +58,7 @@ def train_bpe(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -
     return from_ranks({token: id for id, token in enumerate(tokens)}, pattern)
 
 
+@uncollected()
 def open(path: str | os.PathLike[str]) -> Tokenizer:
     """Read a tokenizer from a file or a folder.
 
@@ -96,6 +98,8 @@ def _read(data: bytes) -> Tokenizer:
         raise OctavoError("the file is empty; expected a tokenizer.json or a pickled tiktoken.Encoding")
     # A pickle begins with its protocol or, in protocols 0 and 1, with a global, a mark or an empty table.
     if data[:1] in (b"\x80", b"c", b"(", b"}"):
+        from octavo.tokenizers import tiktoken_pickle
+
         state = tiktoken_pickle.read(data)
         if "stoi" in state:
             return chars.Char(tiktoken_pickle.alphabet(state))
@@ -103,6 +107,8 @@ def _read(data: bytes) -> Tokenizer:
     document = files.parse(data)
     if chars.is_char(document):
         return chars.from_document(document)
+    from octavo.tokenizers import sentencepiece, sentencepiece_json
+
     if sentencepiece_json.is_sentencepiece(document):
         return sentencepiece.from_document(document)
     return published.from_document(document)

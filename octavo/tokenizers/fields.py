@@ -112,7 +112,8 @@ def read_merges(merges: object, vocab: Mapping[str, int]) -> Merges:
         for merge in given
     ]
     # All are looked at together, as there are a hundred thousand; one by one only where one is at fault.
-    if {*map(len, pairs)} - {2} or {*map(type, chain.from_iterable(pairs))} - {str}:
+    texts = {*map(type, given)} <= {str}
+    if {*map(len, pairs)} - {2} or not (texts or {*map(type, chain.from_iterable(pairs))} <= {str}):
         at = next(at for at, pair in enumerate(pairs) if [*map(type, pair)] != [str, str])
         raise OctavoError(f"each merge must be two tokens, found {shown(given[at])}")
     # Characters, of which the longest token has four times as many: more than those have bytes.

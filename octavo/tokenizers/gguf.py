@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from octavo.errors import OctavoError
 from octavo.tokenizers import (
     fields,
     pre_tokenizers,
     published,
-    sentencepiece,
-    sentencepiece_json,
     tokenizer_json,
     vocabulary,
 )
@@ -34,6 +32,9 @@ from octavo.tokenizers.gguf_write import to_metadata
 from octavo.tokenizers.interface import Tokenizer
 from octavo.tokenizers.patterns import well_formed
 from octavo.tokenizers.vocabulary import PREFIX, Defaults, Type, Vocabulary
+
+if TYPE_CHECKING:
+    from octavo.tokenizers import sentencepiece
 
 __all__ = ["from_metadata", "to_metadata"]
 
@@ -138,6 +139,8 @@ def _unigram(metadata: Mapping[str, Any]) -> sentencepiece.SentencePiece:
 
 
 def _made(read: Vocabulary, model: dict[str, Any], *, prefix: bool) -> sentencepiece.SentencePiece:
+    from octavo.tokenizers import sentencepiece, sentencepiece_json
+
     document = sentencepiece_json.make(model, read.added(), prefix=prefix)
     return sentencepiece.from_document(document | {"post_processor": read.post_processor()})
 

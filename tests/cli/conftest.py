@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import octavo
 from octavo import models
-from octavo.cli import app
+from octavo.cli.program import app
 from octavo.tokenizers import Tokenizer
 
 TEXT = "It was the best of times, it was the worst of times,\nit was the age of wisdom.\n" * 30

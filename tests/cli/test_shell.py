@@ -5,14 +5,14 @@ import warnings
 from typing import Any
 
 import pytest
-import typer
 
 import octavo
 from octavo.cli import shell
 from octavo.cli.printing import emit
+from octavo.cli.program import app
 
 COMMANDS = ["generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "bench", "plot"]
-HEAVY = ("rich", "matplotlib", "jax", "tokenizers", "h5py", "numba", "safetensors")
+HEAVY = ("typer", "pydantic", "rich", "matplotlib", "jax", "tokenizers", "h5py", "numba", "safetensors")
 UNUSED = tuple(
     f"octavo.{room}" for room in ("train", "encoded", "plots", "bench", "cli.train", "formats.keras")
 )
@@ -86,7 +86,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(octavo, "load", fail)
     with pytest.raises(ZeroDivisionError):
-        octavo.cli.app(["show", "x"], prog_name="octavo")
+        app(["show", "x"], prog_name="octavo")
 
 
 def test_only_octavos_warnings_are_shown_once_and_after_the_output(capsys: Any) -> None:
@@ -95,7 +95,7 @@ def test_only_octavos_warnings_are_shown_once_and_after_the_output(capsys: Any) 
             warnings.warn_explicit("too long", UserWarning, "generate.py", 1, module="octavo.generate")
         warnings.warn_explicit("donated", UserWarning, "jax.py", 1, module="jax")
         warnings.warn_explicit("old", DeprecationWarning, "x.py", 1, module="octavo.x")
-        typer.echo("text")
+        print("text")
     out, err = capsys.readouterr()
     assert (out, err) == ("text\n", "octavo: note: too long\n")
 
@@ -117,7 +117,8 @@ def test_the_heavy_libraries_wait_until_they_are_needed(start: Any) -> None:
     """What `generate` imports before it writes; each of these would cost a tenth of a second or more."""
     code = (
         "import sys, octavo.cli\n"
-        "try: octavo.cli.app(['generate', '-m', 'shelf/gru', 'It', '-n', '2'], prog_name='octavo')\n"
+        "sys.argv = ['octavo', 'generate', '-m', 'shelf/gru', 'It', '-n', '2']\n"
+        "try: octavo.cli.main()\n"
         "except SystemExit: pass\n"
         f"print([m for m in {(*HEAVY, *UNUSED)} if m in sys.modules])"
     )

@@ -480,3 +480,40 @@ def test_parts_that_are_left_out_repeated_or_swapped(
     part, at = whole[start:end], data.draw(st.integers(0, 2400))
     kept = data.draw(st.sampled_from([whole, whole[:start] + whole[end:]]))
     opens_or_refuses(kept[:at] + part + kept[at:], tmp_path_factory.getbasetemp() / "swapped.gguf")
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text("a\u0120\u20ac", min_size=1, max_size=6).map(str.encode),
+            st.binary(max_size=9),
+            st.text("\0\1", max_size=9).map(str.encode),
+            st.integers(250, 70_000).map(lambda n: b"x" * n),
+        ),
+        max_size=8,
+    ),
+    st.sampled_from([b"", bytes(30), b"abc" * 9]),
+)
+@settings(deadline=None)
+def test_texts_are_read_at_once_as_they_are_one_by_one(texts: list[bytes], rest: bytes) -> None:
+    content = b"".join(struct.pack("<Q", len(text)) + text for text in texts) + rest
+    expected = [text.decode("utf-8", "surrogateescape") for text in texts]
+    for read in (gguf_file._Reader.texts, gguf_file._Reader.texts_at_once):
+        reader = gguf_file._Reader(content)  # type: ignore[arg-type]
+        found = read(reader, len(texts))
+        if found is None:
+            assert reader.place == 0
+        else:
+            assert (found, reader.place) == (expected, len(content) - len(rest))
+
+
+def test_an_ordinary_vocabulary_is_read_at_once() -> None:
+    texts = ["a", "\u0120the", "x" * 255, "y" * 300, "\u20ac" * 100, *map(str, range(999))]
+    content = b"".join(struct.pack("<Q", len(text.encode())) + text.encode() for text in texts)
+    reader = gguf_file._Reader(content + b"rest" * 9)  # type: ignore[arg-type]
+    assert reader.texts_at_once(len(texts)) == texts
+    for damaged in (content[:-1], content[:-9], content[:7]):
+        reader = gguf_file._Reader(damaged)  # type: ignore[arg-type]
+        assert reader.texts_at_once(len(texts)) is None
+        with pytest.raises(OctavoError, match="cut short"):
+            reader.texts(len(texts))

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ROOMS = ("instructions", "attending", "drawing", "laying", "working")
+ROOMS = ("instructions", "attending", "convolving", "drawing", "laying", "working")
 """Where functions are that can be asked for."""
 MADE: dict[str, Callable[[int, int, int], Any]] = {}
 SIGNATURE = (numba.int64,) * 3

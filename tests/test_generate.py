@@ -285,7 +285,7 @@ def test_who_has_loaded_twins_writes_by_them_at_once(monkeypatch: pytest.MonkeyP
 
 
 def test_models_without_a_twin_are_left_to_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
-    for model in (build("mixed"), build("gru", dtype=np.float64), build("folio")):
+    for model in (build("mixed"), build("gru", dtype=np.float64)):
         with monkeypatch.context() as patch:
             cold(patch, pay=0)
             calls = Counter(model, patch)

@@ -9,7 +9,8 @@
     code.py          machine code, kept on disk and loaded
 
     compiling.py     how it is made, which imports Numba and is not done twice
-    instructions.py  every operation; attending.py: those on a cache; drawing.py: a draw; laying.py: weights
+    instructions.py  operations on a row; attending.py: those on a cache; convolving.py: on rows before it
+    drawing.py       a draw; laying.py: weights
     lanes.py         products in vector instructions; scoring.py: attention
     working.py       what threads do
     machine.py       what a processor does and Numba has no word for
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from octavo.model import Model
 
 MANY = 2**24  # weights of a model for which loading compiled code pays at the first token
-SHARED = 2**18  # weights that are worth a second thread
+SHARED = 2**18  # weights of products that are worth a second thread
 MOST_THREADS = 255
 
 _MADE: WeakKeyDictionary[Model, Compiled | None] = WeakKeyDictionary()
@@ -51,7 +52,8 @@ class Compiled:
 
         state = model.init_state(1, 1)
         self.record = record(model.architecture.forward, model.params, model.config, state)
-        large = sum(p.size for p in model.params.values()) >= SHARED
+        products = (op for op in self.record.operations if op.name == "linear")
+        large = sum(op.constants["weight"].size for op in products) >= SHARED
         self.threads = threads(model.threads) if large else 1
         self.packs: dict[int, Packed] = {}
         self.steps: dict[str, CacheStep | MemoryStep] = {}
@@ -122,7 +124,9 @@ def at_once(model: Model) -> bool:
 
 def writer(step: Any, pick: Any, stop: Collection[int]) -> Writing | None:
     """What writes several tokens at once by a step and a draw; None where either is not compiled."""
-    if not isinstance(step, Compiled):
+    if (
+        not isinstance(step, Compiled) or step.record.before
+    ):  # ids of which feeds are computed, token by token
         return None
     from octavo.fast.picks import Draw
     from octavo.fast.writing import Writing

@@ -34,7 +34,7 @@ if find_spec("numba") is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 
 SOURCES = (
     *("frame", "packed", "linking", "compiling", "translating", "arithmetic", "machine", "lanes", "scoring"),
-    *("instructions", "attending", "drawing", "laying", "working"),
+    *("instructions", "attending", "convolving", "drawing", "laying", "working"),
 )
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")}
 COPIED = sys.platform == "linux" and platform.machine() == "x86_64"  # where code need only be copied

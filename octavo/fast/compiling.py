@@ -17,7 +17,7 @@ from octavo.fast.translating import Compiled, Emitted, translated
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ROOMS = ("instructions", "attending", "drawing", "laying", "working")
+ROOMS = ("instructions", "attending", "convolving", "drawing", "laying", "working")
 """Where functions are that can be asked for."""
 MADE: dict[str, Callable[[int, int, int], Any]] = {}
 
@@ -58,7 +58,7 @@ def compile_named(name: str, symbol: str, *, copied: bool) -> bytes:
 
 
 def processor(copied: bool) -> Any:
-    """This processor, to LLVM."""
+    """LLVM's machine of the processor that is here."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()

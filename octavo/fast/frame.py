@@ -37,6 +37,8 @@ SINGLES = ("silu", "sigmoid", "tanh", "relu", "gelu_tanh", "soft_cap")  # of eac
 PAIRS = ("add", "multiply_by", "subtract")  # of two rows
 BY_ROWS = (*SINGLES, *PAIRS, "rms_norm", "layer_norm", "rotate", "append")
 """Operations of which each thread computes the same rows, always."""
+OF_OTHERS = ("append", "attention", "causal_conv")
+"""Operations by which a row needs others, of those before it."""
 CACHES = ("float32", "float16")
 AT_ONCE = (32, 8, 1)  # columns of a head that attention takes at once
 

@@ -91,15 +91,19 @@ class Program:
         operations = record.operations
         self.words = np.zeros((len(operations), WORDS), np.int64)
         self.counters = np.zeros((len(operations), SPACED), np.int64)
-        last = max((i for i, op in enumerate(operations) if op.name in ("append", "attention")), default=-1)
+        self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
+        convs = (op.constants for op in operations if op.name == "causal_conv")
+        self.convs = [c["weight"].shape for c in sorted(convs, key=lambda c: c["inputs"])]
+        self.inputs: list[Array] = []  # what they remember, while their addresses are told
+        last = max((i for i, op in enumerate(operations) if op.name in frame.OF_OTHERS), default=-1)
         for i, (op, waits) in enumerate(zip(operations, barriers(operations, self.places), strict=True)):
             name, own = self.instruction(op)
             counter = address(self.counters) + self.counters.strides[0] * i
             self.words[i, : frame.OWN] = code.address(name), waits, counter, i > last
             self.words[i, frame.OWN : frame.OWN + len(own)] = own
         self.room.fill()
-        self.layers = sum(op.name == "append" for op in operations)  # keys and values: two a layer
-        self.frame = np.zeros(frame.BUFFERS + len(self.sizes) + self.layers, np.int64)
+        addresses = len(self.sizes) + self.layers + 2 * len(self.convs)
+        self.frame = np.zeros(frame.BUFFERS + addresses, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
         self.parts: Array = np.empty(0, np.float32)
         self.done: Array = np.zeros(0, np.int64)
@@ -132,6 +136,10 @@ class Program:
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
             number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
             return frame.attention(self.cache, columns), where + number
+        if name == "causal_conv":
+            taps, width = c["weight"].shape
+            inputs = len(self.sizes) + self.layers + 2 * c["inputs"]
+            return name, [*where, width, self.keep(c["weight"]), taps - 1, inputs]
         if name in (*frame.SINGLES, *frame.PAIRS):
             number = [op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
             return name, where + number
@@ -271,8 +279,18 @@ class Program:
         slots = [part for pair in pairs for part in pair]
         if not all(part.dtype == self.cache and part.flags.c_contiguous for part in slots):
             raise ValueError(f"a cache is contiguous arrays of {self.cache}")
-        self.frame[frame.BUFFERS + len(self.sizes) :] = [address(part) for part in slots]
+        start = frame.BUFFERS + len(self.sizes)
+        self.frame[start : start + self.layers] = [address(part) for part in slots]
         self.slots = id(state.keys), weakref.ref(state.keys[0])
+
+    def remember(self, inputs: tuple[Array, ...], batch: int) -> tuple[Array, ...]:
+        """Tell convolutions what they remember, [B, taps - 1, D] each -> where they will write the next."""
+        self.inputs = [np.ascontiguousarray(array, np.float32) for array in inputs]
+        made = tuple(np.empty((batch, taps - 1, width), np.float32) for taps, width in self.convs)
+        start = frame.BUFFERS + len(self.sizes) + self.layers
+        pairs = zip(self.inputs, made, strict=True)
+        self.frame[start:] = [address(array) for pair in pairs for array in pair]
+        return made
 
 
 def shared(record: Record) -> tuple[list[int], list[int]]:

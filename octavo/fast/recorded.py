@@ -41,12 +41,12 @@ class Operation(NamedTuple):
 
 
 Feed = Callable[[Array, Array], Array]
-"""Ids [B, T] and their positions [B, T] -> an activation [B, T, ...]."""
+"""Ids [B, before + T], with those remembered, and positions [B, T] -> an activation [B, T, ...]."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A feed: the rows of a table that the ids name. No other feed depends on ids."""
+    """A feed: the rows of a table that the ids name. Where none is remembered, no other depends on ids."""
 
     table: Array
 
@@ -63,6 +63,7 @@ class Record:
     feeds: list[tuple[Buffer, Feed]] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)  # of each buffer
     logits: Buffer | None = None
+    before: int = 0  # ids that a cache remembers
     past: list[Buffer] = field(default_factory=list)  # what a recurrent model remembers
     memory: list[list[Buffer]] = field(default_factory=list)  # and what it will, by layer
 

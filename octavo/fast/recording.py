@@ -7,6 +7,7 @@ asks anything else of its activations cannot be recorded, and runs by its equati
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -181,6 +182,13 @@ def _attention(
     )
 
 
+def _causal_conv(x: Value, weight: Array, past: Inputs) -> tuple[Value, Inputs]:
+    if past.read or past.own != (len(weight) - 1, *x.own):
+        raise Unrecorded(f"a convolution of {len(weight)} taps after inputs of {past.own}")
+    past.read = True
+    return write("causal_conv", (x,), x.own, weight=weight, inputs=past.number), past
+
+
 def _split_heads(x: Value, heads: int) -> Value:
     return x.reshape(1, 1, heads, -1)
 
@@ -195,6 +203,7 @@ Value.ANSWERS = {
     "layer_norm": _layer_norm,
     "rotate": _rotate,
     "attention": _attention,
+    "causal_conv": _causal_conv,
     "split_heads": _split_heads,
     "soft_cap": lambda x, cap: write("soft_cap", (x,), x.own, cap=cap),
     **{name: _unary(name) for name in ("relu", "gelu_tanh", "sigmoid", "tanh")},
@@ -202,18 +211,52 @@ Value.ANSWERS = {
 
 
 class Ids(Stand):
-    """The ids [1, 1]."""
+    """The ids [1, 1]; or others, or numbers made of them.
+
+    Parameters
+    ----------
+    record : Record
+        What they are fed to.
+    made : callable, optional
+        What makes them of the ids that are fed; they are those, unless said.
+    """
 
     shape, ndim = (1, 1), 2
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
+    def __init__(self, record: Record, made: Callable[[Array], Array] | None = None) -> None:
+        self.record, self.made = record, made
+
+    def of(self, fed: Array) -> Array:
+        """They, of the ids that are fed."""
+        return self.made(fed) if self.made else fed
+
+    def astype(self, dtype: Any) -> Ids:
+        """The same as other whole numbers."""
+        kind = np.dtype(dtype)
+        return Ids(self.record, lambda fed: self.of(fed).astype(kind)) if kind != np.int32 else self
+
+    def __add__(self, other: Any) -> Ids:
+        return self.with_other(operator.add, other)
+
+    def __mul__(self, other: Any) -> Ids:
+        return self.with_other(operator.mul, other)
+
+    def __mod__(self, other: Any) -> Ids:
+        return self.with_other(operator.mod, other)
+
+    def with_other(self, how: Callable[[Any, Any], Any], other: Any) -> Ids:
+        """Arithmetic with others, or with a number."""
+        if isinstance(other, Ids):
+            return Ids(self.record, lambda fed: how(self.of(fed), other.of(fed)))
+        return Ids(self.record, lambda fed: how(self.of(fed), other))
 
 
 def _embed(ids: Ids, weight: Array) -> Value:
-    if isinstance(weight, np.ndarray):
+    if isinstance(weight, np.ndarray) and not ids.made:
         return _row_of(ids.record, np.ascontiguousarray(weight))
-    return feed(ids.record, (weight.shape[1],), Rows(weight))
+    if not ids.made:
+        return feed(ids.record, (weight.shape[1],), Rows(weight))
+    return feed(ids.record, (weight.shape[1],), lambda fed, positions: nn.embed(ids.of(fed), weight))
 
 
 def _row_of(record: Record, table: Array) -> Value:
@@ -288,6 +331,47 @@ def _extend(slots: Slots, new: Value, positions: Places) -> Slots:
 Slots.ANSWERS = {"extend": _extend}
 
 
+class Recent(Stand):
+    """The ids that a cache remembers, [1, steps]."""
+
+    def __init__(self, record: Record, steps: int) -> None:
+        self.record, self.steps, self.read = record, steps, False
+
+
+class Read(Stand):
+    """Those ids and the ones that follow them, [1, steps + 1]."""
+
+    def __init__(self, recent: Recent) -> None:
+        self.recent = recent
+
+    def __getitem__(self, key: Any) -> Ids | Recent:
+        """As many as are read, so many before; or the last, which are remembered."""
+        steps = self.recent.steps
+        if key == (slice(None), slice(-steps, None)):
+            return self.recent
+        start, end = key[1].start or 0, key[1].stop or 0
+        if key[0] != slice(None) or start < 0 or start - end != steps:
+            raise Unrecorded(f"the ids {key}")
+        return Ids(self.recent.record, lambda fed: fed[:, start : fed.shape[1] + end])
+
+
+def _follow(recent: Recent, ids: Ids, steps: int) -> Read:
+    if steps != recent.steps:
+        raise Unrecorded(f"{steps} ids of {recent.steps}")
+    recent.read = True
+    return Read(recent)
+
+
+Recent.ANSWERS = {"follow": _follow}
+
+
+class Inputs(Stand):
+    """What a convolution remembers, [1, taps - 1, D]."""
+
+    def __init__(self, number: int, shape: tuple[int, ...]) -> None:
+        self.number, self.own, self.read = number, shape, False
+
+
 def record(forward: Callable[..., Any], params: nn.Params, config: Any, state: Any) -> Record:
     """Record a forward for states like this one: a cache, or what a recurrent model remembers.
 
@@ -298,12 +382,16 @@ def record(forward: Callable[..., Any], params: nn.Params, config: Any, state: A
     """
     made = Record()
     given = _cache(made, state) if isinstance(state, nn.Cache) else _memory(made, state)
-    logits, found = forward(params, config, Ids(made), given)
+    before = made.before
+    ids = Ids(made, (lambda fed: fed[:, before:]) if before else None)
+    logits, found = forward(params, config, ids, given)
     if not isinstance(logits, Value) or logits.buffer.offset:
         raise Unrecorded("what forward returns")
     if isinstance(given, nn.Cache):
-        if found.keys != given.keys or found.values != given.values:
+        if found._replace(position=None) != given._replace(position=None):
             raise Unrecorded("a cache that is not the one it was given")
+        if not all(part.read for part in given.recent):
+            raise Unrecorded("a memory that nobody reads")
     else:
         made.memory = [[value.buffer for value in layer] for layer in found]
         if any(buffer.offset or buffer in made.past for layer in made.memory for buffer in layer):
@@ -315,12 +403,17 @@ def record(forward: Callable[..., Any], params: nn.Params, config: Any, state: A
 
 
 def _cache(made: Record, cache: nn.Cache) -> nn.Cache:
-    if cache.recent:
-        raise Unrecorded("a memory besides keys and values")
     shapes = [keys.shape[2:] for keys in cache.keys]
     keys = tuple(Slots(made, 2 * i, shape) for i, shape in enumerate(shapes))
     values = tuple(Slots(made, 2 * i + 1, shape) for i, shape in enumerate(shapes))
-    return nn.Cache(keys, values, Places(made))
+    return nn.Cache(keys, values, Places(made), _recent(made, *cache.recent) if cache.recent else ())
+
+
+def _recent(made: Record, ids: Array, *inputs: Array) -> tuple[Recent | Inputs, ...]:
+    if ids.dtype.kind != "i" or any(array.dtype.kind != "f" for array in inputs):
+        raise Unrecorded("a memory that is not of ids first, then of convolutions")
+    made.before = ids.shape[1]
+    return Recent(made, made.before), *(Inputs(i, array.shape[1:]) for i, array in enumerate(inputs))
 
 
 def _memory(made: Record, state: Any) -> tuple[tuple[Value, ...], ...]:

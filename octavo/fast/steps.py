@@ -23,7 +23,7 @@ class CacheStep:
     """Of a Transformer, whose state is a cache in float32 or float16; its rows are those of all tokens."""
 
     def __init__(self, record: Record, threads: int, cache: str, packs: dict[int, Packed]) -> None:
-        self.program = Program(record, threads, cache, packs)
+        self.program, self.before = Program(record, threads, cache, packs), record.before
 
     def __call__(self, tokens: Array, state: nn.Cache) -> tuple[Array, nn.Cache]:
         """Ids [B, T] and a cache with room for them -> logits [B, T, V], and the cache."""
@@ -45,8 +45,13 @@ class CacheStep:
         with program.lock:
             self.tell(state, batch * time, time, last)
             program.frame[frame.POSITIONS] = address(positions)
-            logits = program.run(tokens, positions, batch * time, first)
-        return logits.reshape(batch, -1, logits.shape[1]), state._replace(position=state.position + time)
+            fed, recent = tokens, state.recent
+            if recent:
+                fed = np.concatenate([recent[0], tokens], axis=1, dtype=np.int32)
+                recent = (fed[:, -self.before :], *program.remember(recent[1:], batch))
+            logits = program.run(fed, positions, batch * time, first)
+        state = state._replace(position=state.position + time, recent=recent)
+        return logits.reshape(batch, -1, logits.shape[1]), state
 
     def tell(self, state: nn.Cache, rows: int, time: int, last: int) -> None:
         """What the program is told of a cache that is read up to position `last`."""

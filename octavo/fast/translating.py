@@ -10,7 +10,8 @@ an `if` about that only the branch that is taken is looked at. What differs from
 - a name has one type wherever it may have come from two places, and no value after the block that gave it;
 - `raise` ends the function that was asked for, with -1.
 
-Numba, which does this for all of Python, took thirty times as long: most of it over arrays that somebody owns.
+Numba, which does this for all of Python, took thirty times as long, most of it over arrays that
+somebody owns.
 """
 
 from __future__ import annotations
@@ -392,7 +393,9 @@ class Translator:
                 raise Untranslatable("an index of what is known has to be known")
             found = of[index]
             return (
-                found if known(found) and isinstance(found, np.float32) or type(of) is tuple else found.item()
+                found
+                if (known(found) and isinstance(found, np.float32)) or type(of) is tuple
+                else found.item()
             )
         pointer = self.place(of, index)
         return Number(pointer.type.dtype, self.b.load(pointer.value))

@@ -190,6 +190,7 @@ def log_softmax(x: Array) -> Array:
 # ---------------------------------------------------------------- short memories
 
 
+@operation
 def follow(past: Array | None, x: Array, steps: int) -> Array:
     """The `steps` inputs before x [B, T, ...], then x itself -> [B, steps+T, ...].
 
@@ -200,6 +201,7 @@ def follow(past: Array | None, x: Array, steps: int) -> Array:
     return xp.concatenate([before, x], axis=1)
 
 
+@operation
 def causal_conv(x: Array, weight: Array, past: Array | None = None) -> tuple[Array, Array]:
     """Depthwise causal convolution ``y_t = sum_j w_j x_(t-j)`` (So et al. 2021, Primer).
 

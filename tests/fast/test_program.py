@@ -14,19 +14,16 @@ from octavo.fast import Compiled, compiled, frame, pays
 from octavo.fast.packed import KINDS, OF_FORMAT, address
 from octavo.fast.program import Program
 from octavo.fast.recorded import Record, Unrecorded
-from octavo.fast.recording import Ids, Places, Slots, Value, feed, record, write
+from octavo.fast.recording import Ids, Inputs, Places, Recent, Slots, Value, feed, record, write
 from octavo.fast.steps import CacheStep
 from octavo.model import Model
+from octavo.nn.states import join_states
 from octavo.quant import Quantized, quantise
 
 from ..conftest import CONFIGS, V, build
 from .test_packed import blocks_of
 
-RECORDED = [
-    name
-    for name, (kind, _) in CONFIGS.items()
-    if models.architecture(kind) is not models.recurrent and kind != "folio"
-]
+RECORDED = [name for name, (kind, _) in CONFIGS.items() if models.architecture(kind) is not models.recurrent]
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
 
 
@@ -95,6 +92,9 @@ def test_a_forward_is_that_of_the_equations(name: str) -> None:
     np.testing.assert_allclose(found, expected, **CLOSE)
     for mine, theirs in zip((*state.keys, *state.values), (*after.keys, *after.values), strict=True):
         np.testing.assert_allclose(mine, theirs[:, : mine.shape[1]], **CLOSE)
+    for mine, theirs in zip(state.recent, after.recent, strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, **CLOSE)
     np.testing.assert_array_equal(state.position, [9, 9])
     last, _ = step.last(ids, model.init_state(2, 9))
     np.testing.assert_array_equal(last[:, 0], found[:, -1])
@@ -124,11 +124,7 @@ def test_rows_of_different_ages_go_on_together(name: str) -> None:
     step = Compiled(model)
     _, a = step(ids[:1, :3], model.init_state(1, 8))
     _, b = step(ids[1:, :6], model.init_state(1, 8))
-    both = nn.Cache(
-        tuple(np.concatenate(pair) for pair in zip(a.keys, b.keys, strict=True)),
-        tuple(np.concatenate(pair) for pair in zip(a.values, b.values, strict=True)),
-        np.concatenate([a.position, b.position]),
-    )
+    both = join_states([a, b])
     found, _ = step(ids[[0, 1], [3, 6]][:, None], both)
     np.testing.assert_array_equal(found[0], step(ids[:1, 3:4], a)[0][0])
     np.testing.assert_array_equal(found[1], step(ids[1:, 6:7], b)[0][0])
@@ -230,9 +226,8 @@ def test_quantised_weights_and_a_wide_model() -> None:
 # ---------------------------------------------------------------- what cannot be recorded
 
 
-@pytest.mark.parametrize("name", ["folio", "mixed"])
-def test_other_models_run_by_their_equations(name: str) -> None:
-    assert compiled(build(name)) is None
+def test_other_models_run_by_their_equations() -> None:
+    assert compiled(build("mixed")) is None
 
 
 def test_parameters_of_another_kind_run_by_their_equations() -> None:
@@ -257,13 +252,20 @@ def test_what_there_is_no_instruction_for_is_not_recorded() -> None:
         lambda: nn.embed(Places(made), np.zeros((2, 2))),
         lambda: nn.extend(Slots(made, 0, (1, 4)), x, Places(made)),
         lambda: Ids(made).dtype,
+        lambda: nn.follow(Recent(made, 2), Ids(made), 3),
+        lambda: nn.follow(Recent(made, 2), Ids(made), 2)[:, :-1],
+        lambda: nn.causal_conv(x, np.zeros((3, 4), np.float32), Inputs(0, (1, 4))),
     ):
         with pytest.raises((Unrecorded, TypeError)):
             strange()
     model = build("llama")
-    cache = model.init_state(1, 2)._replace(recent=(np.zeros(1),))
-    with pytest.raises(Unrecorded, match="memory besides"):
-        record(model.architecture.forward, model.params, model.config, cache)
+    for recent, wrong in (
+        ((np.zeros((1, 2)),), "not of ids first"),
+        ((np.zeros((1, 2), int),), "not the one|nobody reads"),
+    ):
+        cache = model.init_state(1, 2)._replace(recent=recent)
+        with pytest.raises(Unrecorded, match=wrong):
+            record(model.architecture.forward, model.params, model.config, cache)
     with pytest.raises(Unrecorded, match="without logits"):
         Program(Record(), 1)
 

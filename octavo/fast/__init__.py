@@ -126,7 +126,7 @@ def writer(step: Any, pick: Any, stop: Collection[int]) -> Writing | None:
     """What writes several tokens at once by a step and a draw; None where either is not compiled."""
     if (
         not isinstance(step, Compiled) or step.record.before
-    ):  # ids of which feeds are computed, token by token
+    ):  # what they feed is known late
         return None
     from octavo.fast.picks import Draw
     from octavo.fast.writing import Writing

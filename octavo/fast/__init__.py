@@ -7,7 +7,8 @@
     team.py          the threads that run it
     code.py          machine code, kept on disk and loaded
 
-    compiling.py     how it is made, which imports Numba and is not done twice
+    compiling.py     how it is made, which is not done twice
+    translating.py   Python as LLVM's code; arithmetic.py: its numbers
     instructions.py  every operation; attending.py: those on a cache; drawing.py: a draw; laying.py: weights
     lanes.py         products in vector instructions; scoring.py: attention
     working.py       what threads do

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import octavo
 from octavo import fast
 from octavo.fast import code, compiling
 from octavo.fast.frame import FUNCTION, MOST, TURN

@@ -8,7 +8,8 @@
     team.py          the threads that run it
     code.py          machine code, kept on disk and loaded
 
-    compiling.py     how it is made, which imports Numba and is not done twice
+    compiling.py     how it is made, which is not done twice
+    translating.py   Python as LLVM's code; arithmetic.py: its numbers
     instructions.py  operations on a row; attending.py: those on a cache; convolving.py: on rows before it
     drawing.py       a draw; laying.py: weights
     lanes.py         products in vector instructions; scoring.py: attention

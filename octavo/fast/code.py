@@ -91,8 +91,6 @@ def copied(image: Image) -> int:
     memory[:] = image.code
     for name, place in image.outer.items():
         struct.pack_into("<Q", memory, place, ctypes.cast(outer(name), ctypes.c_void_p).value)
-    for place in image.fixups:
-        struct.pack_into("<Q", memory, place, at + struct.unpack_from("<Q", memory, place)[0])
     protect = outer("mprotect")
     protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     if protect(at, len(image.code), mmap.PROT_READ | mmap.PROT_EXEC):
@@ -211,7 +209,7 @@ def announced() -> Iterator[None]:
         if not _TOLD:
             _TOLD.append(True)
             logging.getLogger("octavo").warning(
-                "octavo compiles its kernels for this processor, once; this can take half a minute"
+                "octavo compiles its kernels for this processor, once; this can take some seconds"
             )
 
     timer = threading.Timer(SOON, tell)

@@ -24,7 +24,7 @@ MADE: dict[str, Callable[[int, int, int], Any]] = {}
 
 def compiled(function: F, fastmath: Iterable[str] = ()) -> F:
     """The function as compiled functions call it; what LLVM may do with its sums."""
-    found: Any = Compiled(function, tuple(sorted(fastmath)))
+    found: F = Compiled(function, tuple(sorted(fastmath)))  # type: ignore[assignment]  # called in others only
     return found
 
 
@@ -58,7 +58,7 @@ def compile_named(name: str, symbol: str, *, copied: bool) -> bytes:
 
 
 def processor(copied: bool) -> Any:
-    """LLVM's machine of the processor that is here."""
+    """What LLVM is to make code for: the processor that we are on."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()

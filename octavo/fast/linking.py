@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-X86_64, RELATIVE, CALL, ABSOLUTE = 62, 2, 4, 1  # of e_machine, and of relocations: PC32, PLT32 and 64
+X86_64, RELATIVE, CALL = 62, 2, 4  # of e_machine, and of relocations: PC32 and PLT32
 OCCUPIES, CONTENT, EMPTY, TABLE, FIXES = (
     2,
     1,
@@ -27,7 +27,6 @@ class Image(NamedTuple):
     """Machine code for any address."""
 
     entry: int  # where the function begins
-    fixups: list[int]  # where numbers are to which the address of the image is added
     outer: dict[str, int]  # functions of the C library, and where their addresses are to be
     code: bytes
 
@@ -68,7 +67,6 @@ def link(file: bytes, symbol: str) -> Image | None:
         text = file[names + name : file.index(b"\0", names + name)].decode()
         symbols.append((text, begins[where] + value if where in begins else None))
     code += bytes(-len(code) % PLACE)
-    fixups = list[int]()
     for section in sections:
         if section.type != FIXES or section.info not in begins:
             continue
@@ -81,12 +79,8 @@ def link(file: bytes, symbol: str) -> Image | None:
                     outer[name] = len(code) + len(JUMP)
                     code += JUMP.ljust(PLACE, b"\0")
                 target = outer[name] - len(JUMP)
-            if target is None or kind not in (RELATIVE, CALL, ABSOLUTE):
+            if target is None or kind not in (RELATIVE, CALL):
                 return None
-            if kind == ABSOLUTE:
-                struct.pack_into("<q", code, place, target + addend)
-                fixups.append(place)
-            else:
-                struct.pack_into("<i", code, place, target + addend - place)
+            struct.pack_into("<i", code, place, target + addend - place)
     entry = dict(symbols)[symbol]
-    return None if entry is None else Image(entry, fixups, outer, bytes(code))
+    return None if entry is None else Image(entry, outer, bytes(code))

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
+from typing import Any
 
 
 def main() -> None:
     """The entry point of the command `octavo`."""
     gc.disable()  # nothing that importing makes is garbage
-    from octavo.cli import direct, shell
+    from octavo.cli import shell
 
-    if (call := direct.call(sys.argv[1:])) is not None:
-        shell.end(call)
-    from octavo.cli.program import app
+    shell.end(_run)
 
-    app(prog_name="octavo")
+
+def _run() -> Any:
+    """Run the command line of this process."""
+    from octavo.cli import direct
+
+    call = direct.call(sys.argv[1:])
+    if call is None:
+        from octavo.cli.program import app
+
+        call = partial(app, prog_name="octavo")
+    gc.freeze()
+    gc.enable()
+    return call()

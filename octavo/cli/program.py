@@ -52,7 +52,7 @@ class Commands(TyperGroup):
             except UsageError as error:
                 raise OctavoError(_with_hint(error)) from None
 
-        shell.end(direct.call(args or ()) or read)
+        shell.end(lambda: (direct.call(args or ()) or read)())
 
 
 @cache

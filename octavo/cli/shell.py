@@ -7,7 +7,6 @@ for is refused, 130 interrupted.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import sys
 import warnings
@@ -26,8 +25,6 @@ def end(call: Callable[[], Any]) -> NoReturn:
     # A prompt may hold bytes that are no text, and a terminal may know few characters.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    gc.freeze()  # what has been imported stays
-    gc.enable()
     try:
         with gathered_warnings():
             code = call()

@@ -161,7 +161,7 @@ class Room:
 
     def __init__(self, threads: int = 1) -> None:
         self.left: Array = np.zeros(0, np.uint8)
-        self.threads, self.waiting = threads, list[tuple[int, ...]]()
+        self.threads, self.waiting = threads, list[tuple[Array, tuple[int, ...]]]()
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of its own, which begins with a line of the cache."""
@@ -173,14 +173,15 @@ class Room:
         return taken.view(dtype).reshape(shape)
 
     def lay(self, blocks: Array, panels: Array, numbers: tuple[int, int, int]) -> None:
-        """Have blocks [rows, blocks, ..] laid out; they must stay where they are until then.
+        """Have blocks [rows, blocks, ..] laid out.
 
         A block is so many halves and so many other numbers, which have so many bytes each.
         """
         (row, block), rows = blocks.strides[:2], len(blocks)
         step = max(AT_ONCE // (LANES * row), 1)  # panels that a thread takes
         source, to = (address(blocks), row, block, rows), (address(panels), *panels.strides)
-        self.waiting.append((*source, *to, panels.shape[1], *numbers, step, mapping(blocks) is not None))
+        told = (*source, *to, panels.shape[1], *numbers, step, mapping(blocks) is not None)
+        self.waiting.append((blocks, told))
 
     def fill(self) -> None:
         """Lay out what waits."""
@@ -191,10 +192,11 @@ class Room:
         if not waiting:
             return
         counters = np.zeros((len(waiting), SPACED), np.int64)
-        words = np.zeros((len(waiting), frame.OWN + len(waiting[0])), np.int64)
+        own = np.array([told for _, told in waiting], np.int64)
+        words = np.zeros((len(waiting), frame.OWN + own.shape[1]), np.int64)
         words[:, frame.FUNCTION] = code.address("lay")
         words[:, frame.COUNTER] = address(counters) + counters.strides[0] * np.arange(len(waiting))
-        words[:, frame.OWN :] = waiting
+        words[:, frame.OWN :] = own
         shared = np.zeros(frame.BUFFERS, np.int64)
         shared[frame.THREADS] = self.threads
         TEAM.run(TEAM.told(shared, words), self.threads)

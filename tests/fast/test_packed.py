@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from octavo.blocks import FORMATS
-from octavo.fast.packed import KINDS, LANES, OF_FORMAT, pack
+from octavo.fast.packed import KINDS, LANES, OF_FORMAT, Room, pack
 from octavo.quant import Quantized
 
 
@@ -74,3 +74,15 @@ def test_a_mapped_matrix_is_read_again_after_it_was_laid_out(tmp_path: Path) -> 
     packed = pack(Quantized(mapped, weight.format))
     np.testing.assert_array_equal(packed.numbers(), np.asarray(weight))
     np.testing.assert_array_equal(mapped, weight.blocks)
+
+
+def test_what_waits_to_be_laid_out_stays_until_then() -> None:
+    room, weight = Room(2), blocks_of("F16", 640, 640)
+    widened = pack(weight, False, room)  # of numbers that nobody else has
+    plain = pack(np.random.default_rng(2).normal(size=(96, 64)).astype(np.float32), True, room)
+    assert not widened.panels.view(np.uint8).any()
+    others = [np.full((640, 640), np.nan, np.float32) for _ in range(4)]
+    room.fill()
+    np.testing.assert_array_equal(widened.numbers(), np.asarray(weight))
+    assert plain.numbers().any()
+    assert len(others) == 4

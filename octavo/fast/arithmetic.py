@@ -28,6 +28,9 @@ CALCULATED = {
     "FloorDiv": operator.floordiv,
     "Mod": operator.mod,
     "LShift": operator.lshift,
+    "RShift": operator.rshift,
+    "BitAnd": operator.and_,
+    "BitOr": operator.or_,
 }
 COMPARED = {
     "Eq": ("==", operator.eq),
@@ -141,8 +144,9 @@ def calculated(b: Any, name: str, x: Any, y: Any, fast: tuple[str, ...]) -> Any:
         return Number(type_, floating[name](u, v, flags=fast))
     if name in ("FloorDiv", "Mod"):
         return Number(type_, divided(b, u, v)[name == "Mod"])
-    if name == "LShift":
-        return Number(type_, b.shl(u, v))
+    bits = {"LShift": b.shl, "RShift": b.ashr, "BitAnd": b.and_, "BitOr": b.or_}
+    if name in bits:
+        return Number(type_, bits[name](u, v))
     whole = {"Add": b.add, "Sub": b.sub, "Mult": b.mul}
     return Number(type_, whole[name](u, v, flags=WRAPS))
 
@@ -176,6 +180,11 @@ def negative(b: Any, x: Any, fast: tuple[str, ...]) -> Any:
     if x.type in (SINGLE, DOUBLE):
         return Number(x.type, b.fneg(x.value, flags=fast))
     return calculated(b, "Sub", 0, x, fast)
+
+
+def inverse(b: Any, x: Any) -> Any:
+    """``~x``."""
+    return ~x if known(x) else Number(LONG, b.not_(cast(b, x, LONG).value))
 
 
 def extreme(b: Any, name: str, x: Any, y: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import BUFFERS, OWN, TIME
-from octavo.fast.instructions import carray, columns, own_rows
+from octavo.fast.instructions import buffer, carray, columns, own_rows
 from octavo.fast.machine import longs, singles
 
 
@@ -34,9 +34,10 @@ def causal_conv(frame: int, args: int, thread: int) -> None:
             y[i] = x[i] * singles(weights)[i]
         for back in range(1, steps + 1):
             weight = singles(weights + line * back)
-            z = carray(singles(before + line * (first + steps + t - back)), (width,))
+            at = before + line * (first + steps + t - back)
             if back <= t:
-                z = columns(frame, args, 0, r - back, width)
+                at = buffer(frame, args, 0, r - back)
+            z = carray(singles(at), (width,))
             for i in range(width):
                 y[i] += z[i] * weight[i]
         place = t + steps - time

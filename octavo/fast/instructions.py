@@ -155,9 +155,9 @@ def multiply(frame: int, args: int, thread: int, kind: int) -> None:
                 r += some
             if bias:
                 offset = singles(bias + 4 * LANES * panel)
-                for r in range(rows):
+                for row in range(rows):
                     for i in range(LANES):
-                        singles(to + r * stride)[i] += offset[i]
+                        singles(to + row * stride)[i] += offset[i]
 
 
 def multiply_by_kind(kind: int) -> None:

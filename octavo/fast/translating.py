@@ -42,6 +42,7 @@ from octavo.fast.arithmetic import (
     common,
     compared,
     extreme,
+    inverse,
     known,
     llvm_type,
     negative,
@@ -54,9 +55,9 @@ cgutils: Any = untyped
 numba: Any = untyped_numba
 FAILED = -1
 DEEPEST = 50  # functions in functions
-BUILTINS = {"min": min, "max": max, "range": range}
+BUILTINS = {"min": min, "max": max, "range": range, "int": int}
 MATHEMATICS = {np.sqrt: "sqrt", np.exp: "exp", np.log: "log"}
-CONVERSIONS = {np.float32: SINGLE, np.float64: DOUBLE, np.int32: INT, np.int64: LONG}
+CONVERSIONS = {int: LONG, np.float32: SINGLE, np.float64: DOUBLE, np.int32: INT, np.int64: LONG}
 
 
 class Untranslatable(Exception):  # noqa: N818 (what the program is, not what went wrong)
@@ -334,6 +335,8 @@ class Translator:
                 return calculated(b, type(node.op).__name__, x, y, self.call.fast)
             case ast.UnaryOp(op=ast.USub()):
                 return negative(b, self.value(node.operand), self.call.fast)
+            case ast.UnaryOp(op=ast.Invert()):
+                return inverse(b, self.value(node.operand))
             case ast.UnaryOp(op=ast.Not()):
                 return chosen(b, self.value(node.operand), False, True)
             case ast.Compare(ops=[op], comparators=[other]):
@@ -428,8 +431,10 @@ class Translator:
     def statement(self, node: ast.stmt) -> None:
         """Write one statement."""
         match node:
-            case ast.Assign(targets=[target]):
-                self.assign(target, self.value(node.value))
+            case ast.Assign():
+                value = self.value(node.value)
+                for target in node.targets:
+                    self.assign(target, value)
             case ast.AugAssign():
                 self.change(node)
             case ast.Expr():

@@ -16,7 +16,7 @@ from octavo.prefill import Step
 from octavo.sample import Pick, Sampling
 
 LOADING_PAYS = 2**30  # weights multiplied: who did as much may well do what loading twins takes
-MAKING_PAYS = 2**37  # and where they have to be compiled before
+MAKING_PAYS = 2**34  # and where they have to be compiled before
 
 
 class Hurry:

@@ -36,7 +36,7 @@ SOURCES = (
     *("frame", "packed", "linking", "compiling", "translating", "arithmetic", "machine", "lanes", "scoring"),
     *("instructions", "attending", "convolving", "drawing", "laying", "working"),
 )
-SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")}
+SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("OCTAVO_CHECK")}
 COPIED = sys.platform == "linux" and platform.machine() == "x86_64"  # where code need only be copied
 SOON = 1.0  # seconds after which one wonders
 

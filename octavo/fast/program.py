@@ -86,6 +86,7 @@ class Program:
         self.kept = list[Any]()  # what instructions hold addresses of
         self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room(threads)
         self.places, self.sizes = shared(record)
+        self.strides = strides(record, self.places, self.sizes)
         self.deepest = 0  # columns of the widest matrix
         self.part = self.heads = self.together = 0  # most numbers of a part, heads, and heads of a group
         operations = record.operations
@@ -154,7 +155,7 @@ class Program:
     def place(self, buffer: Buffer) -> tuple[int, int, int]:
         """Number, offset and stride."""
         place = self.places[buffer.number]
-        return place, buffer.offset, self.sizes[place]
+        return place, buffer.offset, self.strides[place]
 
     def keep(self, numbers: Any) -> int:
         """The address of numbers in float32 that stay where they are."""
@@ -319,6 +320,14 @@ def shared(record: Record) -> tuple[list[int], list[int]]:
             if ends[number] == i:
                 free.setdefault(widths[number], []).append(places[number])
     return places, sizes
+
+
+def strides(record: Record, places: list[int], sizes: list[int]) -> list[int]:
+    """From row to row of each buffer; of what a recurrent model remembers, all layers' stand side by side."""
+    remembered = [places[buffer.number] for layer in record.memory for buffer in layer]
+    past = [places[buffer.number] for buffer in record.past]
+    whole = sum(sizes[place] for place in remembered)
+    return [whole if place in (*past, *remembered) else size for place, size in enumerate(sizes)]
 
 
 def barriers(operations: list[Operation], places: list[int]) -> list[bool]:

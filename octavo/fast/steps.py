@@ -74,56 +74,61 @@ class CacheStep:
 
 
 class MemoryStep:
-    """Of a recurrent model; one token of each row after the other."""
+    """Of a recurrent model; one token of each row after the other.
+
+    What all layers remember of a row stands side by side, and a state is made of views of it.
+    """
 
     def __init__(self, record: Record, threads: int, packs: dict[int, Packed]) -> None:
         self.program = program = Program(record, threads, packs=packs)
         self.past = [program.slot(buffer) for buffer in record.past]
         self.next = [program.slot(buffer) for layer in record.memory for buffer in layer]
-        self.layers = [[b.width for b in layer] for layer in record.memory]
-        self.sizes = [program.size(b) for layer in record.memory for b in layer]
+        parts = [buffer for layer in record.memory for buffer in layer]
+        *starts, self.size = np.cumsum([0, *map(program.size, parts)]).tolist()
+        self.starts = np.array(starts)
+        self.columns = [slice(n, n + part.width) for n, part in zip(starts, parts, strict=True)]
+        ends = np.cumsum([len(layer) for layer in record.memory])
+        self.layers = [slice(end - len(layer), end) for end, layer in zip(ends, record.memory, strict=True)]
 
     def __call__(self, tokens: Array, state: Any) -> tuple[Array, Any]:
         """Ids [B, T] and what is remembered -> logits [B, T, V], and what will be."""
-        batch, time = tokens.shape
-        with self.program.lock:
+        program, (batch, time) = self.program, tokens.shape
+        with program.lock:
+            program.make_room(batch, 0)
+            places = self.remembered(state, batch, 2)  # before a token and after it, in turn
             if time == 1:
-                return self.step(tokens, state)
-            logits = np.empty((batch, time, self.program.logits.width), np.float32)
+                return self.step(tokens, places, 0)[:, None], self.state(places, 1)
+            logits = np.empty((batch, time, program.logits.width), np.float32)
             for t in range(time):
-                now, state = self.step(tokens[:, t : t + 1], state)
-                logits[:, t] = now[:, 0]
-            return logits, state
+                logits[:, t] = self.step(tokens[:, t : t + 1], places, t % 2)
+            return logits, self.state(places, time % 2)
 
-    def step(self, tokens: Array, state: Any) -> tuple[Array, Any]:
+    def step(self, tokens: Array, places: Array, before: int) -> Array:
         """One token of each row, ids [B, 1]."""
-        program, batch = self.program, len(tokens)
-        program.make_room(batch, 0)
-        places = self.remembered(state, batch, 1)
-        for past, next, place in zip(self.past, self.next, places, strict=True):
-            at = address(place)
-            program.frame[past], program.frame[next] = at, at + place.strides[0]
-        return program.run(tokens, tokens, batch)[:, None], self.state(places, 1)
+        frame, stride = self.program.frame, places.strides[0]
+        at = address(places) + places.itemsize * self.starts
+        frame[self.past], frame[self.next] = at + stride * before, at + stride * (1 - before)
+        return self.program.run(tokens, tokens, len(tokens))
 
     def ready(self, last: int, state: Any, count: int) -> tuple[Moves, Callable[[int], Any]]:
         """How one row's tokens are read one after the other, and the state after so many of them."""
         program = self.program
         program.make_room(1, 0)
-        places, moves = self.remembered(state, 1, count), program.moves(last, np.zeros((1, count), int))
-        for past, next, place in zip(self.past, self.next, places, strict=True):
-            moves.add(past, place, place.strides[0])
-            moves.add(next, place[1:], place.strides[0])
+        places, moves = self.remembered(state, 1, 1 + count), program.moves(last, np.zeros((1, count), int))
+        for past, next, start in zip(self.past, self.next, self.starts, strict=True):
+            moves.add(past, places[0, 0, start:], places.strides[0])
+            moves.add(next, places[1, 0, start:], places.strides[0])
         return moves, lambda read: self.state(places, read)
 
-    def remembered(self, state: Any, rows: int, count: int) -> list[Array]:
-        """Room for what is remembered before and after each of so many tokens, [1 + count, rows, ..] each."""
-        places = [np.zeros((1 + count, rows, size), np.float32) for size in self.sizes]
+    def remembered(self, state: Any, rows: int, times: int) -> Array:
+        """Room for what is remembered so many times [times, rows, all layers'], the first time as given."""
+        places = np.zeros((times, rows, self.size), np.float32)
         given = [array for layer in state for array in layer]
-        for place, array in zip(places, given, strict=True):
-            place[0, :, : array.shape[1]] = array
+        for columns, array in zip(self.columns, given, strict=True):
+            places[0, :, columns] = array
         return places
 
-    def state(self, places: list[Array], read: int) -> Any:
-        """What is remembered after so many of them."""
-        parts = iter(places)
-        return tuple(tuple(next(parts)[read, :, :width] for width in layer) for layer in self.layers)
+    def state(self, places: Array, time: int) -> Any:
+        """What is remembered then."""
+        parts = [places[time, :, columns] for columns in self.columns]
+        return tuple([tuple(parts[layer]) for layer in self.layers])

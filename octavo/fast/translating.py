@@ -5,7 +5,7 @@ Python means here what it always means, for a part of it: numbers, and arrays of
 functions' results. What is known now (what is written out, and what follows from it) is computed now, and of
 an `if` about that only the branch that is taken is looked at. What differs from Python:
 
-- `and` and `or` are true or false, indexes count from the start, and a slice ends where it says;
+- `and` and `or` are true or false, and indexes count from the start;
 - the step of a range is positive, unless it is written out;
 - a name has one type wherever it may have come from two places, and no value after the block that gave it;
 - `raise` ends the function that was asked for, with -1.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ from octavo.fast.arithmetic import (
 cgutils: Any = untyped
 numba: Any = untyped_numba
 FAILED = -1
+CHECKED = bool(os.environ.get("OCTAVO_CHECK_BOUNDS"))  # whether an index outside an array is a failure
 DEEPEST = 50  # functions in functions
 BUILTINS = {"min": min, "max": max, "range": range, "int": int}
 MATHEMATICS = {np.sqrt: "sqrt", np.exp: "exp", np.log: "log"}
@@ -399,12 +401,16 @@ class Translator:
         pointer = self.place(of, index)
         return Number(pointer.type.dtype, self.b.load(pointer.value))
 
-    def place(self, of: Any, index: Any) -> Number:
+    def place(self, of: Any, index: Any, checked: bool = CHECKED) -> Number:
         """The address of a number behind another, or in an array."""
         start = of.start if isinstance(of, Array) else of
         if not isinstance(start, Number) or not isinstance(start.type, types.CPointer):
             raise Untranslatable("only addresses and arrays have indexes")
-        at = self.b.gep(start.value, [cast(self.b, index, LONG).value], inbounds=isinstance(of, Array))
+        place = cast(self.b, index, LONG).value
+        if checked and isinstance(of, Array):
+            with self.b.if_then(self.b.icmp_unsigned(">=", place, cast(self.b, of.size, LONG).value)):
+                self.b.ret(ir.Constant(ir.IntType(64), FAILED))
+        at = self.b.gep(start.value, [place], inbounds=isinstance(of, Array))
         return Number(start.type, at)
 
     def part(self, of: Any, node: ast.Slice) -> Array:
@@ -412,8 +418,8 @@ class Translator:
         if not isinstance(of, Array) or node.step:
             raise Untranslatable("only arrays have slices, of neighbours")
         first = self.value(node.lower) if node.lower else 0
-        last = self.value(node.upper) if node.upper else of.size
-        return Array(self.place(of, first), calculated(self.b, "Sub", last, first, ()))
+        last = extreme(self.b, "Lt", self.value(node.upper), of.size) if node.upper else of.size
+        return Array(self.place(of, first, checked=False), calculated(self.b, "Sub", last, first, ()))
 
     # ------------------------------------------------------------ statements
 

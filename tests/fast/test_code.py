@@ -136,10 +136,10 @@ def test_llvm_loads_what_cannot_be_copied(
 
 @pytest.mark.skipif(not code.COPIED, reason="code is loaded by LLVM here")
 def test_an_image_calls_the_c_library() -> None:
-    """`draw` calls `expf`, whose address is filled in."""
+    """`draw` calls `log`, whose address is filled in."""
     image = code.kept("draw") or code.made("draw")
     assert isinstance(image, Image)
-    assert "expf" in image.outer
+    assert "log" in image.outer
     begin = code.copied(image) - image.entry
     for name, place in image.outer.items():
         found = int.from_bytes(ctypes.string_at(begin + place, 8), "little")
@@ -158,7 +158,7 @@ def test_other_sources_or_processors_have_other_code(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(code, "features", lambda: features)
     assert key() != code.key()
     monkeypatch.undo()
-    monkeypatch.setattr(code, "SETTINGS", {"NUMBA_BOUNDSCHECK": "1"})
+    monkeypatch.setattr(code, "SETTINGS", {"OCTAVO_CHECK_BOUNDS": "1"})
     assert key() != code.key()
     monkeypatch.undo()
     monkeypatch.setattr(code, "SOURCES", code.SOURCES[1:])

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 
-from octavo.fast import code, compiling
+from octavo.fast import code, compiling, translating
 from octavo.fast.compiling import compiled
 from octavo.fast.machine import doubles, longs, singles
 from octavo.fast.packed import address
@@ -32,7 +32,8 @@ def run(function: Callable[[int, int, int], Any], monkeypatch: pytest.MonkeyPatc
 
 def whole_numbers(a: int, b: int, c: int) -> int:
     d = b if b != 0 else 2
-    return (a // d) * 1000003 + (a % d) * 1009 + (a << 2) - b * c + (a - -3)
+    bits = (a << 2) + (a >> 1) + 5 * (a & b) + 7 * (a | c) + 11 * ~b
+    return (a // d) * 1000003 + (a % d) * 1009 + bits - b * c + (a - -3) + int(a < b)
 
 
 def comparisons(a: int, b: int, c: int) -> int:
@@ -155,6 +156,34 @@ def test_fractions_have_the_types_of_numba(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(y[5:8], z[4:7], rtol=2e-7)
     assert y[8] != y[8]
     np.testing.assert_array_equal(x, np.array([a[0] - 3, 0.5, 0.5, np.nan, 9], np.float32))
+
+
+def test_a_slice_ends_where_the_array_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sizes(a: int, b: int, c: int) -> int:
+        x = carray(longs(a), (5,))
+        return x[b:c].size * 10 + x[1:][:c].size
+
+    compiled_sizes, x = run(sizes, monkeypatch), np.zeros(5, np.int64)
+    for b, c in product(range(6), range(5, 9)):
+        assert compiled_sizes(address(x), b, c) == len(x[b:c]) * 10 + len(x[1:][:c])
+
+
+def test_an_index_outside_is_a_failure_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(a: int, b: int, c: int) -> int:
+        x = carray(longs(a), (3,))
+        x[b] += 1
+        return x[c]
+
+    monkeypatch.setattr(translating.Translator.place, "__defaults__", (True,))
+    x = np.arange(3)
+    found = run(read, monkeypatch)
+    assert [found(address(x), b, c) for b, c in ((0, 2), (2, 2), (3, 0), (0, 3), (-1, 0))] == [
+        2,
+        3,
+        -1,
+        -1,
+        -1,
+    ]
 
 
 def test_what_is_not_reached_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

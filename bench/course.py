@@ -11,7 +11,7 @@ characters) with the same seeds, turn and turn about, and the medians are compar
 texts at a close draw; fewer than nine tokens in ten alike, and there is no comparison.
 
 Octavo's models are timed as a process that writes much runs them, by compiled programs, also with their
-weights in 8 bits, which the course's loop is given widened; with ``--equations``, or without Numba, as a
+weights in 8 bits, which the course's loop is given widened; with ``--equations``, or without LLVM, as a
 process begins.
 """
 

@@ -3,7 +3,7 @@
 The prompt is read once, in chunks (`octavo.prefill`); from then on each token costs one step of the model and
 one draw, or less than a step where the text repeats itself and that is looked up (`octavo.lookup`).
 Steps and draws follow the equations, or compiled twins of them where those pay (`octavo.twins`), which write
-several tokens of a small model in one call. Where Numba is not installed, nothing changes but the speed.
+several tokens of a small model in one call. Where LLVM is not installed, nothing changes but the speed.
 """
 
 from __future__ import annotations

@@ -65,5 +65,5 @@ def twins_of(model: Model, sampling: Sampling, step: Step, pick: Pick) -> tuple[
         from octavo.fast import picks
 
         return step, picks.Draw(sampling, model.vocab_size)
-    except (ImportError, OSError):  # no Numba, or no code may be loaded
+    except (ImportError, OSError):  # no LLVM, or no code may be loaded
         return step, pick

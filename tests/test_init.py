@@ -9,7 +9,7 @@ import pytest
 
 import octavo
 
-HEAVY = ("numpy", "jax", "numba", "tokenizers", "regex", "safetensors", "h5py", "rich", "typer", "asyncio")
+HEAVY = ("numpy", "jax", "llvmlite", "tokenizers", "regex", "safetensors", "h5py", "rich", "typer", "asyncio")
 
 
 def fresh(program: str) -> list[str]:

@@ -9,12 +9,12 @@
     code.py          machine code, kept on disk and loaded
 
     compiling.py     how it is made, which is not done twice
-    translating.py   Python as LLVM's code; arithmetic.py: its numbers
+    translating.py   Python as LLVM's code; arithmetic.py: of numbers, types.py: whose types
     instructions.py  operations on a row; attending.py: those on a cache; convolving.py: on rows before it
     drawing.py       a draw; laying.py: weights
-    lanes.py         products in vector instructions; scoring.py: attention
+    lanes.py         products in vector instructions; scoring.py: attention; emitting.py: loops in them
     working.py       what threads do
-    machine.py       what a processor does and Numba has no word for
+    machine.py       what a processor does and Python has no word for
 
 The model files know nothing of it.
 """
@@ -87,8 +87,8 @@ def compiled(model: Model) -> Compiled | None:
     """The compiled steps of a model, or None where there are none and the equations compute them.
 
     There are some for a model whose parameters are NumPy arrays of float32 or in blocks, and whose forward
-    has an instruction for everything it does, if Numba is installed. They are made once; what is written to
-    the parameters later does not count, `Model.with_params` does.
+    has an instruction for everything it does, if llvmlite is installed. They are made once; what is
+    written to the parameters later does not count, `Model.with_params` does.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def at_once(model: Model) -> bool:
     """Whether `compiled` need not compile for this model: its machine code is kept, or there is none."""
     try:
         from octavo.fast.code import Unmade, function, only_kept
-    except ImportError:  # no Numba
+    except ImportError:  # no LLVM
         return True
     with only_kept():
         try:
@@ -142,7 +142,7 @@ def _made(model: Model) -> Compiled | None:
     try:
         from octavo.fast import code  # noqa: F401
         from octavo.fast.recorded import Unrecorded
-    except ImportError:  # no Numba
+    except ImportError:  # no LLVM
         return None
     try:
         return Compiled(model)

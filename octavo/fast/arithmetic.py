@@ -1,8 +1,8 @@
 """Numbers in compiled functions: which type each has, and LLVM's code of what is done with them.
 
-What is known when a function is compiled stays Python's number until it meets one that is not. Then the types
-are those of Numba: whole numbers have 64 bits, a fraction that is written out is a float64, and a float32
-keeps its type beside its like alone.
+What is known when a function is compiled stays Python's number until it meets one that is not. Then whole
+numbers have 64 bits, a fraction that is written out is a float64, and a float32 keeps its type beside its
+like alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types as untyped
 
-types: Any = untyped
-BOOL, INT, LONG, SINGLE, DOUBLE = (
-    *(types.boolean, types.int32, types.int64),
-    *(types.float32, types.float64),
-)
+from octavo.fast.types import BOOL, DOUBLE, LONG, SINGLE, Fraction, Pointer, llvm_type
 
 CALCULATED = {
     "Add": operator.add,
@@ -55,15 +50,6 @@ def known(value: Any) -> bool:
     return isinstance(value, (int, float, np.generic))
 
 
-def llvm_type(type_: Any) -> Any:
-    """What LLVM calls a type."""
-    if isinstance(type_, types.CPointer):
-        return llvm_type(type_.dtype).as_pointer()
-    if type_ in (SINGLE, DOUBLE):
-        return ir.FloatType() if type_ == SINGLE else ir.DoubleType()
-    return ir.IntType(1 if type_ == BOOL else type_.bitwidth)
-
-
 def numbered(value: Any) -> Number:
     """A number for the machine, of what may be known."""
     if isinstance(value, Number):
@@ -83,24 +69,23 @@ def cast(b: Any, value: Any, to: Any) -> Number:
     number = numbered(value)
     if number.type == to:
         return number
-    if isinstance(to, types.CPointer) or isinstance(number.type, types.CPointer):
+    if isinstance(to, Pointer) or isinstance(number.type, Pointer):
         raise TypeError(f"{number.type} is no {to}")
-    floating, from_floating = to in (SINGLE, DOUBLE), number.type in (SINGLE, DOUBLE)
-    unsigned = number.type == BOOL or not getattr(number.type, "signed", True)
     if to == BOOL:
         return truth(b, number)
-    if floating and from_floating:
-        change = b.fpext if to == DOUBLE else b.fptrunc
-    elif floating:
-        change = b.uitofp if unsigned else b.sitofp
-    elif from_floating:
-        change = b.fptosi if to.signed else b.fptoui
-    elif number.type != BOOL and number.type.bitwidth > to.bitwidth:
-        change = b.trunc
-    elif number.type != BOOL and number.type.bitwidth == to.bitwidth:
+    if isinstance(number.type, Fraction):
+        if isinstance(to, Fraction):
+            change = b.fpext if to == DOUBLE else b.fptrunc
+        else:
+            change = b.fptosi if to.signed else b.fptoui
+    elif isinstance(to, Fraction):
+        change = b.sitofp if number.type.signed else b.uitofp
+    elif number.type.bits == to.bits:
         return Number(to, number.value)
+    elif number.type.bits > to.bits:
+        change = b.trunc
     else:
-        change = b.zext if unsigned else b.sext
+        change = b.sext if number.type.signed else b.zext
     return Number(to, change(number.value, llvm_type(to)))
 
 
@@ -110,7 +95,7 @@ def truth(b: Any, value: Any) -> Number:
     if number.type == BOOL:
         return number
     zero = ir.Constant(llvm_type(number.type), 0)
-    if number.type in (SINGLE, DOUBLE):
+    if isinstance(number.type, Fraction):
         return Number(BOOL, b.fcmp_unordered("!=", number.value, zero))
     return Number(BOOL, b.icmp_signed("!=", number.value, zero))
 
@@ -177,7 +162,7 @@ def negative(b: Any, x: Any, fast: tuple[str, ...]) -> Any:
     """``-x``."""
     if known(x):
         return -x
-    if x.type in (SINGLE, DOUBLE):
+    if isinstance(x.type, Fraction):
         return Number(x.type, b.fneg(x.value, flags=fast))
     return calculated(b, "Sub", 0, x, fast)
 

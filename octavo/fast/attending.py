@@ -41,15 +41,14 @@ from octavo.fast.instructions import (
     ONE,
     ZERO,
     buffer,
-    carray,
     columns,
     first_row,
-    literally,
     own_rows,
     piece,
 )
 from octavo.fast.machine import count, longs, narrow, power, shorts, singles
 from octavo.fast.scoring import mixture, scores
+from octavo.fast.translating import carray, literally
 
 HEAD = 2  # numbers of a part before its sums
 TURN = 12288  # bytes of keys or of values by which they are asked for before they are read

@@ -1,7 +1,7 @@
 """Machine code: made once for a processor, kept on disk, and loaded without what made it.
 
 `address("rms_norm")` is where the instruction of that name is. `octavo.fast.compiling` makes what is not
-kept yet, which imports Numba and takes seconds; what is kept is copied to memory, or, where a processor or a
+kept yet, which imports LLVM and takes seconds; what is kept is copied to memory, or, where a processor or a
 system needs more than that, loaded by LLVM. Code is kept beside this file, or, where that cannot be written
 to, in the user's own cache; both are read. It is found by our sources and the processor: where either is new,
 so is the code; a new compiler alone is no reason.
@@ -29,11 +29,23 @@ from typing import Any
 from octavo.corpora import user_cache
 from octavo.fast.linking import Image, link
 
-if find_spec("numba") is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
-    raise ImportError("there is no Numba, or it is told not to compile")
+if find_spec("llvmlite") is None:
+    raise ImportError("there is no LLVM: pip install llvmlite")
 
 SOURCES = (
-    *("frame", "packed", "linking", "compiling", "translating", "arithmetic", "machine", "lanes", "scoring"),
+    *(
+        "frame",
+        "packed",
+        "linking",
+        "compiling",
+        "translating",
+        "arithmetic",
+        "types",
+        "emitting",
+        "machine",
+        "lanes",
+        "scoring",
+    ),
     *("instructions", "attending", "convolving", "drawing", "laying", "working"),
 )
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("OCTAVO_CHECK")}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import llvmlite.binding as llvm
 from llvmlite.binding import newpassmanagers as passes
 
-from octavo.fast.translating import Compiled, Emitted, translated
+from octavo.fast.translating import Compiled, translated
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,16 +26,6 @@ def compiled(function: F, fastmath: Iterable[str] = ()) -> F:
     """The function as compiled functions call it; what LLVM may do with its sums."""
     found: F = Compiled(function, tuple(sorted(fastmath)))  # type: ignore[assignment]  # called in others only
     return found
-
-
-def emitted(build: Callable[..., Any]) -> Any:
-    """A function of machine instructions, from its type and the LLVM code that `build` gives."""
-    return Emitted(build, literals=False)
-
-
-def emitted_for_literals(build: Callable[..., Any]) -> Any:
-    """The same; numbers among its arguments that are known, `build` is told."""
-    return Emitted(build, literals=True)
 
 
 def named(name: str) -> Callable[[F], F]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import BUFFERS, OWN, TIME
-from octavo.fast.instructions import buffer, carray, columns, own_rows
+from octavo.fast.instructions import buffer, columns, own_rows
 from octavo.fast.machine import longs, singles
+from octavo.fast.translating import carray
 
 
 @compiled

@@ -32,8 +32,9 @@ from octavo.fast.frame import (
     VOCABULARY,
     WEIGHTS,
 )
-from octavo.fast.instructions import FAST, ZERO, carray
+from octavo.fast.instructions import FAST, ZERO
 from octavo.fast.machine import doubles, longs, octets, singles
+from octavo.fast.translating import carray
 
 RUN = 256  # numbers whose sum may be taken in float32
 

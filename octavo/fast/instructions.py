@@ -15,7 +15,6 @@ import math
 from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
 from octavo.fast import frame as names
@@ -38,9 +37,7 @@ from octavo.fast.frame import (
 from octavo.fast.lanes import prepare, product
 from octavo.fast.machine import count, longs, singles
 from octavo.fast.packed import KINDS, LANES
-
-carray: Any = numba.carray  # type: ignore[attr-defined]
-literally: Any = numba.literally  # type: ignore[attr-defined]
+from octavo.fast.translating import carray, literally
 
 FAST = {"reassoc", "contract"}  # sums may be taken in any order, which is fixed once it is compiled
 

@@ -1,6 +1,6 @@
 """Products of packed matrices, as vector instructions: what `octavo.fast.packed` lays out is read here.
 
-Numba has no vectors, and what its loops become is up to the optimiser; these functions say which register
+Python has no vectors, and what its loops become is up to the optimiser; these functions say which register
 holds what. They are written in LLVM's own terms, with 8 or 16 lanes as the processor has them, and LLVM makes
 instructions of any processor of them.
 
@@ -25,14 +25,11 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils as untyped
-from numba.core import types
 
-from octavo.fast.compiling import emitted_for_literals
-from octavo.fast.machine import outer
+from octavo.fast import types
+from octavo.fast.emitting import cell, counted, outer
 from octavo.fast.packed import KINDS, LANES, LINE, Kind
-
-cgutils: Any = untyped
+from octavo.fast.types import emitted
 
 WIDE = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # lanes of a register
 ROWS = 6  # rows of x that a product takes at once: with half a panel, twelve sums in sixteen registers
@@ -62,7 +59,7 @@ class Writer:
 
     def variables(self, count: int) -> list[Any]:
         """Places for registers, which the compiler finds registers for."""
-        return [cgutils.alloca_once(self.b, self.vector(SINGLE)) for _ in range(count)]
+        return [cell(self.b, self.vector(SINGLE)) for _ in range(count)]
 
     def clear(self, variables: list[list[Any]]) -> None:
         """Zeros in all of them."""
@@ -203,55 +200,19 @@ class Writer:
         return stored(SINGLE, 4)
 
 
-@emitted_for_literals
-def prepare(context: Any, kind: Any, x: Any, blocks: Any, rows: Any, to: Any, sums: Any) -> Any:
+@emitted(None, *[types.LONG] * 5, known=1)
+def prepare(builder: Any, number: int, x: Any, blocks: Any, rows: Any, to: Any, sums: Any) -> None:
     """A row of x [in] as products take it, with those that are multiplied at once: one of so many `rows`.
 
     Columns come in the order of the weights, and what is too large there is as much smaller here.
     """
-    chosen = KINDS[kind.literal_value]
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        write_prepare(builder, chosen, *args[1:])
-        return context.get_dummy_value()
-
-    return types.void(kind, *[types.int64] * 5), generate
-
-
-@emitted_for_literals
-def product(
-    context: Any,
-    kind: Any,
-    rows: Any,
-    panel: Any,
-    blocks: Any,
-    x: Any,
-    sums: Any,
-    y: Any,
-    stride: Any,
-    asks: Any,
-) -> Any:
-    """Some rows of x, prepared, with a panel -> y [32] of each, so many bytes apart.
-
-    x is [blocks, rows, columns of a block], and `sums` [blocks, rows] are those of its blocks. Where it
-    `asks`, it is the first to read this panel, and asks for the weights that come next.
-    """
-    chosen, many = KINDS[kind.literal_value], rows.literal_value
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        write_product(builder, chosen, many, *args[2:])
-        return context.get_dummy_value()
-
-    return types.void(kind, rows, *[types.int64] * 7), generate
-
-
-def write_prepare(builder: Any, kind: Kind, x: Any, blocks: Any, rows: Any, to: Any, sums: Any) -> None:
+    kind = KINDS[number]
     w, half = Writer(builder, 8), Writer(builder, 4)
     turns = ir.Constant(ir.VectorType(INT, 8), [0, 4, 1, 5, 2, 6, 3, 7])
     smaller = ir.Constant(w.vector(SINGLE), [16.0**-i for i in range(7)] + [1.0])
-    with cgutils.for_range(builder, blocks) as loop:
-        here = builder.add(x, w.times(loop.index, 4 * kind.group))
-        row = builder.mul(loop.index, rows)
+    with counted(builder, blocks) as loop:
+        here = builder.add(x, w.times(loop, 4 * kind.group))
+        row = builder.mul(loop, rows)
         there = builder.add(to, w.times(row, 4 * kind.group))
         total = w.zero()
         for i in range(0, kind.group, 8):
@@ -267,9 +228,10 @@ def write_prepare(builder: Any, kind: Kind, x: Any, blocks: Any, rows: Any, to: 
             builder.store(w.across(total), w.at(sums, w.times(row, 4), SINGLE))
 
 
-def write_product(
+@emitted(None, *[types.LONG] * 7, known=2)
+def product(
     builder: Any,
-    kind: Kind,
+    number: int,
     rows: int,
     panel: Any,
     blocks: Any,
@@ -279,33 +241,39 @@ def write_product(
     stride: Any,
     asks: Any,
 ) -> None:
+    """Some rows of x, prepared, with a panel -> y [32] of each, so many bytes apart.
+
+    x is [blocks, rows, columns of a block], and `sums` [blocks, rows] are those of its blocks. Where it
+    `asks`, it is the first to read this panel, and asks for the weights that come next.
+    """
+    kind = KINDS[number]
     w = Writer(builder)
     taken = LANES if rows <= FEW else min(2 * w.lanes, LANES)
     lanes = range(0, taken, w.lanes)
     size = {"nibbles": 4, "bytes": 1, "float32": 4}.get(kind.bits, 2)  # bytes from lane to lane
     eight = size * LANES * (1 if kind.bits == "nibbles" else 8)  # and of eight columns
     totals, s = ([w.variables(len(lanes)) for _ in range(rows)] for _ in range(2))
-    with cgutils.for_range(builder, ir.Constant(LONG, LANES // taken)) as part:
-        first = w.times(part.index, taken)
+    with counted(builder, ir.Constant(LONG, LANES // taken)) as part:
+        first = w.times(part, taken)
         begins = builder.icmp_signed("<", first, asks)
         w.clear(totals)
-        with cgutils.for_range(builder, blocks) as loop:
-            block = builder.add(panel, w.times(loop.index, kind.size))
+        with counted(builder, blocks) as loop:
+            block = builder.add(panel, w.times(loop, kind.size))
             with builder.if_then(begins) if rows > FEW else nullcontext():
                 for line in range(0, kind.size, LINE):
                     w.fetch(block, AHEAD + line)
             w.clear(s)
             weights = builder.add(w.beyond(block, kind.header), w.times(first, size))
-            here = builder.add(x, w.times(loop.index, 4 * rows * kind.group))
+            here = builder.add(x, w.times(loop, 4 * rows * kind.group))
             if rows == 1:
                 for i in range(kind.group // 8):
                     w.eight(kind, w.beyond(weights, eight * i), lanes, w.beyond(here, 4 * 8 * i), s)
             else:
-                with cgutils.for_range(builder, ir.Constant(LONG, kind.group // 8)) as i:
-                    some, numbers = w.times(i.index, eight), w.times(i.index, 4 * 8)
+                with counted(builder, ir.Constant(LONG, kind.group // 8)) as i:
+                    some, numbers = w.times(i, eight), w.times(i, 4 * 8)
                     w.eight(kind, builder.add(weights, some), lanes, builder.add(here, numbers), s)
             header = builder.add(block, w.times(first, 2 if kind.scale == "<f2" else 4))
-            of_block = builder.add(sums, w.times(loop.index, 4 * rows))
+            of_block = builder.add(sums, w.times(loop, 4 * rows))
             for n in range(rows):
                 summed = w.spread(of_block, 4 * n) if kind.offsets else None
                 for lane, sum_, total in zip(lanes, s[n], totals[n], strict=True):

@@ -1,4 +1,4 @@
-"""What a processor does and Numba has no word for: addresses, counting together, calling by address."""
+"""What a processor does and Python has no word for: addresses, counting together, calling by address."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
-from octavo.fast.compiling import emitted
+from octavo.fast import types
+from octavo.fast.emitting import outer
+from octavo.fast.types import DOUBLE, OCTET, SHORT, SINGLE, WORD, Pointer, emitted, llvm_type
 
 LONG, INT = ir.IntType(64), ir.IntType(32)
 X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
@@ -17,133 +18,73 @@ POSIX = platform.system() != "Windows"
 FORGETS = hasattr(mmap, "MADV_DONTNEED")
 
 
-def outer(builder: Any, type_: Any, name: str) -> Any:
-    """A function of LLVM or of the C library, by its name."""
-    module: Any = cgutils
-    return module.get_or_insert_function(builder.module, type_, name)
-
-
 def _pointer(element: Any) -> Any:
     """A function from an address to a pointer to such elements."""
-    pointer_to: Any = types.CPointer
-    pointer = pointer_to(element)
-
-    def typed(context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-        return pointer(types.int64), generate
-
-    return emitted(typed)
+    pointer = Pointer(element)
+    return emitted(pointer, types.LONG)(lambda b, address: b.inttoptr(address, llvm_type(pointer)))
 
 
-longs = _pointer(types.int64)
-singles = _pointer(types.float32)
-doubles = _pointer(types.float64)
-shorts = _pointer(types.uint16)
-words = _pointer(types.uint32)
-octets = _pointer(types.uint8)
+longs = _pointer(types.LONG)
+singles = _pointer(SINGLE)
+doubles = _pointer(DOUBLE)
+shorts = _pointer(SHORT)
+words = _pointer(WORD)
+octets = _pointer(OCTET)
 
 
-@emitted
-def count(context: Any, address: Any) -> Any:
+@emitted(types.LONG, types.LONG)
+def count(b: Any, address: Any) -> Any:
     """Add one to the number at an address, alone among all threads -> what it was."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], LONG.as_pointer())
-        return builder.atomic_rmw("add", pointer, ir.Constant(LONG, 1), "acq_rel")
-
-    return types.int64(types.int64), generate
+    return b.atomic_rmw("add", b.inttoptr(address, LONG.as_pointer()), LONG(1), "acq_rel")
 
 
-@emitted
-def look(context: Any, address: Any) -> Any:
+@emitted(types.LONG, types.LONG)
+def look(b: Any, address: Any) -> Any:
     """The number at an address, and with it all that was written before it was."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(args[0], LONG.as_pointer()), "acquire", 8)
-
-    return types.int64(types.int64), generate
+    return b.load_atomic(b.inttoptr(address, LONG.as_pointer()), "acquire", 8)
 
 
-@emitted
-def put(context: Any, address: Any, value: Any) -> Any:
+@emitted(None, types.LONG, types.LONG)
+def put(b: Any, address: Any, value: Any) -> None:
     """Write a number to an address, after all that was written before."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store_atomic(args[1], builder.inttoptr(args[0], LONG.as_pointer()), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    b.store_atomic(value, b.inttoptr(address, LONG.as_pointer()), "seq_cst", 8)
 
 
-@emitted
-def breathe(context: Any) -> Any:
+@emitted(None)
+def breathe(b: Any) -> None:
     """Tell the processor that this is a loop that waits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if X86:
-            type_ = ir.FunctionType(ir.VoidType(), [])
-            builder.call(outer(builder, type_, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    if X86:
+        b.call(outer(b, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
 
 
-@emitted
-def step_aside(context: Any) -> Any:
+@emitted(None)
+def step_aside(b: Any) -> None:
     """Let another thread have this processor."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if POSIX:
-            type_ = ir.FunctionType(INT, [])
-            builder.call(outer(builder, type_, "sched_yield"), [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    if POSIX:
+        b.call(outer(b, ir.FunctionType(INT, []), "sched_yield"), [])
 
 
-@emitted
-def forget(context: Any, start: Any, end: Any) -> Any:
+@emitted(None, types.LONG, types.LONG)
+def forget(b: Any, start: Any, end: Any) -> None:
     """Give pages of a mapped file back; who reads them on, reads the file."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if FORGETS:
-            type_ = ir.FunctionType(INT, [LONG, LONG, INT])
-            size, how = builder.sub(args[1], args[0]), ir.Constant(INT, mmap.MADV_DONTNEED)
-            builder.call(outer(builder, type_, "madvise"), [args[0], size, how])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    if FORGETS:
+        type_ = ir.FunctionType(INT, [LONG, LONG, INT])
+        b.call(outer(b, type_, "madvise"), [start, b.sub(end, start), INT(mmap.MADV_DONTNEED)])
 
 
-@emitted
-def call(context: Any, function: Any, frame: Any, args: Any, thread: Any) -> Any:
-    """Call the compiled function at an address -> what it returns."""
-
-    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        type_ = ir.FunctionType(LONG, [LONG] * 3)
-        return builder.call(builder.inttoptr(given[0], type_.as_pointer()), given[1:])
-
-    return types.int64(*[types.int64] * 4), generate
+@emitted(types.LONG, *[types.LONG] * 4)
+def call(b: Any, function: Any, *given: Any) -> Any:
+    """Call the compiled function at an address, with the frame, its arguments and the thread."""
+    return b.call(b.inttoptr(function, ir.FunctionType(LONG, [LONG] * 3).as_pointer()), given)
 
 
-@emitted
-def power(context: Any, exponent: Any) -> Any:
+@emitted(SINGLE, types.INT)
+def power(b: Any, exponent: Any) -> Any:
     """``2^n`` in float32, for -127 < n < 128."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.shl(builder.add(args[0], ir.Constant(INT, 127)), ir.Constant(INT, 23))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(types.int32), generate
+    return b.bitcast(b.shl(b.add(exponent, INT(127)), INT(23)), ir.FloatType())
 
 
-@emitted
-def narrow(context: Any, number: Any) -> Any:
+@emitted(SHORT, SINGLE)
+def narrow(b: Any, number: Any) -> Any:
     """The 16 bits of the half that is nearest to a number in float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
-
-    return types.uint16(types.float32), generate
+    return b.bitcast(b.fptrunc(number, ir.HalfType()), ir.IntType(16))

@@ -17,88 +17,24 @@ Where `ahead` is 0, nothing is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils as untyped
-from numba.core import types
 
-from octavo.fast.compiling import emitted_for_literals
+from octavo.fast import types
+from octavo.fast.emitting import cell, counted
 from octavo.fast.lanes import HALVES, INT, LONG, SINGLE, Writer
-
-cgutils: Any = untyped
+from octavo.fast.types import emitted
 
 LANES = 8  # columns that a register takes
 LINE = 64  # bytes that a processor gets from memory at once
 AT_ONCE = 4  # keys that are scored at once: twelve sums in sixteen registers
 
 
-@emitted_for_literals
-def scores(
-    context: Any,
-    columns: Any,
-    half: Any,
-    heads: Any,
-    q: Any,
-    keys: Any,
-    stride: Any,
-    count: Any,
-    width: Any,
-    to: Any,
-    to_stride: Any,
-    ahead: Any,
-    again: Any,
-) -> Any:
-    """``q . k`` of some heads with `count` keys; some columns at once, in halves or not; strides in bytes.
-
-    Scores come in fours: behind the last of each head there may be more of the same.
-    """
-    given = (q, keys, stride, count, width, to, to_stride, ahead, again)
-    return sized(write_scores)(context, columns, half, heads, *given)
-
-
-@emitted_for_literals
-def mixture(
-    context: Any,
-    columns: Any,
-    half: Any,
-    heads: Any,
-    weights: Any,
-    weights_stride: Any,
-    values: Any,
-    stride: Any,
-    count: Any,
-    width: Any,
-    y: Any,
-    y_stride: Any,
-    ahead: Any,
-    again: Any,
-) -> Any:
-    """The sum of `count` values for some heads, each by its weight there, is added to y [heads, width]."""
-    given = (weights, weights_stride, values, stride, count, width, y, y_stride, ahead, again)
-    return sized(write_mixture)(context, columns, half, heads, *given)
-
-
-def sized(build: Callable[..., None]) -> Any:
-    """A function of three numbers known when it is compiled, and of addresses and counts."""
-
-    def typed(context: Any, columns: Any, half: Any, heads: Any, *given: Any) -> Any:
-        known = columns.literal_value, bool(half.literal_value), heads.literal_value
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            build(builder, *known, *args[3:])
-            return context.get_dummy_value()
-
-        return types.void(columns, half, heads, *[types.int64] * len(given)), generate
-
-    return typed
-
-
 class Slots:
     """Reads some columns of keys or of values, and asks for what is read next."""
 
-    def __init__(self, builder: Any, columns: int, half: bool) -> None:
+    def __init__(self, builder: Any, columns: int, half: int) -> None:
         self.w = Writer(builder, min(columns, LANES))
         self.half, self.size, self.columns = half, 2 if half else 4, columns
         self.registers = range(columns // self.w.lanes)
@@ -128,10 +64,11 @@ class Slots:
                     self.w.fetch(at, line)
 
 
-def write_scores(
+@emitted(None, *[types.LONG] * 9, known=3)
+def scores(
     builder: Any,
     columns: int,
-    half: bool,
+    half: int,
     heads: int,
     q: Any,
     keys: Any,
@@ -143,33 +80,35 @@ def write_scores(
     ahead: Any,
     again: Any,
 ) -> None:
+    """``q . k`` of some heads with `count` keys; some columns at once, in halves or not; strides in bytes.
+
+    Scores come in fours: behind the last of each head there may be more of the same.
+    """
     slots = Slots(builder, columns, half)
     w, last = slots.w, builder.sub(count, ir.Constant(LONG, 1))
-    sums = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in range(AT_ONCE)] for _ in range(heads)]
+    sums = [[cell(builder, w.vector(SINGLE)) for _ in range(AT_ONCE)] for _ in range(heads)]
     qs = [builder.add(q, builder.mul(width, ir.Constant(LONG, 4 * head))) for head in range(heads)]
     fours = builder.udiv(builder.add(last, ir.Constant(LONG, AT_ONCE)), ir.Constant(LONG, AT_ONCE))
-    with cgutils.for_range(builder, fours) as four:
-        places = [builder.add(w.times(four.index, AT_ONCE), ir.Constant(LONG, n)) for n in range(AT_ONCE)]
-        turns = builder.mul(four.index, slots.steps(width))
+    with counted(builder, fours) as four:
+        places = [builder.add(w.times(four, AT_ONCE), ir.Constant(LONG, n)) for n in range(AT_ONCE)]
+        turns = builder.mul(four, slots.steps(width))
         inside = [builder.select(builder.icmp_signed("<", n, last), n, last) for n in places]
         starts = [builder.add(keys, builder.mul(place, stride)) for place in inside]
         for of_head in sums:
             for sum_ in of_head:
                 builder.store(w.zero(), sum_)
-        with cgutils.for_range(builder, slots.steps(width)) as loop:
-            place = w.times(loop.index, 4 * columns)
+        with counted(builder, slots.steps(width)) as loop:
+            place = w.times(loop, 4 * columns)
             for i in slots.registers:
                 x = [w.load(builder.add(start, place), 4 * w.lanes * i, SINGLE) for start in qs]
                 for n, start in enumerate(starts):
-                    key = slots.read(start, loop.index, i)
+                    key = slots.read(start, loop, i)
                     for number, of_head in zip(x, sums, strict=True):
                         builder.store(w.fma(number, key, builder.load(of_head[n])), of_head[n])
-            slots.ask((ahead, again), builder.add(turns, loop.index), AT_ONCE)
+            slots.ask((ahead, again), builder.add(turns, loop), AT_ONCE)
         for head, of_head in enumerate(sums):
             row = builder.add(to, w.times(to_stride, head))
-            w.store(
-                across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four.index, 4 * AT_ONCE)
-            )
+            w.store(across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four, 4 * AT_ONCE))
 
 
 def across(w: Writer, sums: list[Any]) -> Any:
@@ -191,10 +130,11 @@ def across(w: Writer, sums: list[Any]) -> Any:
     return added(both, both, [0, 1, 2, 3], [4, 5, 6, 7])
 
 
-def write_mixture(
+@emitted(None, *[types.LONG] * 10, known=3)
+def mixture(
     builder: Any,
     columns: int,
-    half: bool,
+    half: int,
     heads: int,
     weights: Any,
     weights_stride: Any,
@@ -207,24 +147,25 @@ def write_mixture(
     ahead: Any,
     again: Any,
 ) -> None:
+    """The sum of `count` values for some heads, each by its weight there, is added to y [heads, width]."""
     slots = Slots(builder, columns, half)
     w = slots.w
-    sums = [[cgutils.alloca_once(builder, w.vector(SINGLE)) for _ in slots.registers] for _ in range(heads)]
+    sums = [[cell(builder, w.vector(SINGLE)) for _ in slots.registers] for _ in range(heads)]
     rows = [builder.add(weights, w.times(weights_stride, head)) for head in range(heads)]
-    with cgutils.for_range(builder, slots.steps(width)) as loop:
-        place = w.times(loop.index, 4 * columns)
+    with counted(builder, slots.steps(width)) as loop:
+        place = w.times(loop, 4 * columns)
         to = [builder.add(y, builder.add(w.times(y_stride, head), place)) for head in range(heads)]
         for start, of_head in zip(to, sums, strict=True):
             for i, sum_ in enumerate(of_head):
                 builder.store(w.load(start, 4 * w.lanes * i, SINGLE), sum_)
-        with cgutils.for_range(builder, count) as slot:
-            numbers = [w.spread(row, w.times(slot.index, 4)) for row in rows]
-            start = builder.add(values, builder.mul(slot.index, stride))
+        with counted(builder, count) as slot:
+            numbers = [w.spread(row, w.times(slot, 4)) for row in rows]
+            start = builder.add(values, builder.mul(slot, stride))
             for i in slots.registers:
-                value = slots.read(start, loop.index, i)
+                value = slots.read(start, loop, i)
                 for of_head, number in zip(sums, numbers, strict=True):
                     builder.store(w.fma(number, value, builder.load(of_head[i])), of_head[i])
-            slots.ask((ahead, again), builder.add(builder.mul(loop.index, count), slot.index))
+            slots.ask((ahead, again), builder.add(builder.mul(loop, count), slot))
         for start, of_head in zip(to, sums, strict=True):
             for i, sum_ in enumerate(of_head):
                 w.store(builder.load(sum_), start, 4 * w.lanes * i)

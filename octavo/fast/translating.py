@@ -10,7 +10,7 @@ an `if` about that only the branch that is taken is looked at. What differs from
 - a name has one type wherever it may have come from two places, and no value after the block that gave it;
 - `raise` ends the function that was asked for, with -1.
 
-Numba, which does this for all of Python, took five times as long, most of it over arrays that somebody owns.
+Numba, which does this for all of Python, took five times as long and wanted to be installed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,11 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba as untyped_numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils as untyped
 
 from octavo.fast.arithmetic import (
     CALCULATED,
-    DOUBLE,
-    INT,
-    LONG,
-    SINGLE,
     Number,
     calculated,
     cast,
@@ -45,15 +39,13 @@ from octavo.fast.arithmetic import (
     extreme,
     inverse,
     known,
-    llvm_type,
     negative,
     numbered,
     truth,
-    types,
 )
+from octavo.fast.emitting import cell, outer
+from octavo.fast.types import DOUBLE, INT, LONG, SINGLE, Emitted, Pointer, llvm_type
 
-cgutils: Any = untyped
-numba: Any = untyped_numba
 FAILED = -1
 CHECKED = bool(os.environ.get("OCTAVO_CHECK_BOUNDS"))  # whether an index outside an array is a failure
 DEEPEST = 50  # functions in functions
@@ -71,13 +63,6 @@ class Compiled(NamedTuple):
 
     function: Callable[..., Any]
     fast: tuple[str, ...]
-
-
-class Emitted(NamedTuple):
-    """A function of machine instructions: `build` gives its types, and what writes it."""
-
-    build: Callable[..., Any]
-    literals: bool  # whether `build` is told the numbers that are known
 
 
 class Array(NamedTuple):
@@ -102,17 +87,14 @@ class Slot(NamedTuple):
     place: Any
 
 
-class Target:
-    """What functions of machine instructions ask of Numba."""
+def carray(at: Any, shape: tuple[int]) -> Any:
+    """The array of so many numbers at an address; `Translator` knows it, Python cannot."""
+    raise NotImplementedError
 
-    @staticmethod
-    def get_value_type(type_: Any) -> Any:
-        """LLVM's name of a type."""
-        return llvm_type(type_)
 
-    @staticmethod
-    def get_dummy_value() -> None:
-        """What is given by who gives nothing."""
+def literally(number: int) -> int:
+    """The number, which has to be known."""
+    return number
 
 
 @cache
@@ -229,8 +211,7 @@ class Translator:
 
     def slot(self, type_: Any) -> Slot:
         """A place for a number."""
-        with self.b.goto_entry_block():
-            return Slot(type_, self.b.alloca(llvm_type(type_)))
+        return Slot(type_, cell(self.b, llvm_type(type_)))
 
     # ------------------------------------------------------------ functions
 
@@ -285,9 +266,9 @@ class Translator:
         if function is range:
             start, stop, step = (*([0] if len(values) == 1 else []), *values, 1)[:3]
             return Range(start, stop, step)
-        if function is numba.carray:
+        if function is carray:
             return Array(values[0], values[1][0])
-        if function is numba.literally and known(values[0]):
+        if function is literally and known(values[0]):
             return values[0]
         if function in CONVERSIONS:
             return function(values[0]) if known(values[0]) else cast(self.b, values[0], CONVERSIONS[function])
@@ -299,24 +280,18 @@ class Translator:
         """A function of the C library."""
         x = x if x.type == SINGLE else cast(self.b, x, DOUBLE)
         of = llvm_type(x.type)
-        name = f"llvm.{name}.f{x.type.bitwidth}"
-        function = cgutils.get_or_insert_function(self.b.module, ir.FunctionType(of, [of]), name)
+        name = f"llvm.{name}.f{x.type.bits}"
+        function = outer(self.b, ir.FunctionType(of, [of]), name)
         return Number(x.type, self.b.call(function, [x.value], fastmath=self.call.fast))
 
     def emit(self, function: Emitted, values: list[Any]) -> Any:
         """Write what machine instructions a function is."""
-        told = [
-            types.literal(value) if function.literals and isinstance(value, int) else numbered(value).type
-            for value in values
-        ]
-        signature, generate = function.build(Target, *told)
-        pairs = zip(values, signature.args, strict=True)
-        args = [
-            (numbered(value) if isinstance(to, types.Literal) else cast(self.b, value, to)).value
-            for value, to in pairs
-        ]
-        found = generate(Target, self.b, signature, args)
-        return None if signature.return_type == types.void else Number(signature.return_type, found)
+        told, given = values[: function.known], values[function.known :]
+        if not all(map(known, told)) or len(given) != len(function.takes):
+            raise Untranslatable(f"{function.write.__name__} with {len(values)} values, some to be known")
+        args = [cast(self.b, value, to).value for value, to in zip(given, function.takes, strict=True)]
+        found = function.write(self.b, *told, *args)
+        return None if function.gives is None else Number(function.gives, found)
 
     # ------------------------------------------------------------ values
 
@@ -399,12 +374,12 @@ class Translator:
             found = of[index]
             return found.item() if isinstance(found, (np.integer, np.bool_)) else found
         pointer = self.place(of, index)
-        return Number(pointer.type.dtype, self.b.load(pointer.value))
+        return Number(pointer.type.to, self.b.load(pointer.value))
 
     def place(self, of: Any, index: Any, checked: bool = CHECKED) -> Number:
         """The address of a number behind another, or in an array."""
         start = of.start if isinstance(of, Array) else of
-        if not isinstance(start, Number) or not isinstance(start.type, types.CPointer):
+        if not isinstance(start, Number) or not isinstance(start.type, Pointer):
             raise Untranslatable("only addresses and arrays have indexes")
         place = cast(self.b, index, LONG).value
         if checked and isinstance(of, Array):
@@ -484,7 +459,7 @@ class Translator:
 
     def write(self, pointer: Number, value: Any) -> None:
         """Write a number to an address."""
-        self.b.store(cast(self.b, value, pointer.type.dtype).value, pointer.value)
+        self.b.store(cast(self.b, value, pointer.type.to).value, pointer.value)
 
     def change(self, node: ast.AugAssign) -> None:
         """``a += b`` and its like."""
@@ -496,7 +471,7 @@ class Translator:
             self.give(node.target.id, value)
         elif isinstance(node.target, ast.Subscript):
             pointer = self.place(self.value(node.target.value), self.value(node.target.slice))
-            old = Number(pointer.type.dtype, self.b.load(pointer.value))
+            old = Number(pointer.type.to, self.b.load(pointer.value))
             self.write(pointer, calculated(self.b, name, old, self.value(node.value), self.call.fast))
 
     def choose(self, node: ast.If) -> None:

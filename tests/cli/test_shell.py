@@ -12,7 +12,7 @@ from octavo.cli.printing import emit
 from octavo.cli.program import app
 
 COMMANDS = ["generate", "chat", "score", "train", "tokenize", "show", "models", "convert", "bench", "plot"]
-HEAVY = ("typer", "pydantic", "rich", "matplotlib", "jax", "tokenizers", "h5py", "numba", "safetensors")
+HEAVY = ("typer", "pydantic", "rich", "matplotlib", "jax", "tokenizers", "h5py", "llvmlite", "safetensors")
 UNUSED = tuple(
     f"octavo.{room}" for room in ("train", "encoded", "plots", "bench", "cli.train", "formats.keras")
 )

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
@@ -13,10 +12,7 @@ from octavo.fast import code, compiling, translating
 from octavo.fast.compiling import compiled
 from octavo.fast.machine import doubles, longs, singles
 from octavo.fast.packed import address
-from octavo.fast.translating import Untranslatable
-
-carray: Any = numba.carray  # type: ignore[attr-defined]
-literally: Any = numba.literally  # type: ignore[attr-defined]
+from octavo.fast.translating import Untranslatable, carray, literally
 
 HALF, TABLE = np.float32(0.5), np.array([3, 5, 8])
 NUMBERS = (-7, -2, -1, 0, 1, 3, 6, 100)
@@ -128,7 +124,7 @@ def test_functions_are_written_out_in_their_place(monkeypatch: pytest.MonkeyPatc
         assert machine(a, b, c) == expected
 
 
-def test_fractions_have_the_types_of_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fractions_have_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """A float32 beside its like stays one; beside a whole number or what is written out it does not."""
 
     def fractions(a: int, b: int, c: int) -> None:

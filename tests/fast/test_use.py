@@ -1,4 +1,4 @@
-"""Programs where they are used: writing, scoring, batches, guesses; and what happens without Numba."""
+"""Programs where they are used: writing, scoring, batches, guesses; and what happens without LLVM."""
 
 import subprocess
 import sys
@@ -79,13 +79,13 @@ print([t.id for t in octavo.tokens(model, [1, 2, 3], limit=12, temperature=0)])
 """
 
 
-def test_without_numba_the_equations_write_from_blocks_too() -> None:
+def test_without_llvm_the_equations_write_from_blocks_too() -> None:
     def run(first: str) -> str:
         found = subprocess.run([sys.executable, "-c", WRITE.format(first)], capture_output=True, text=True)
         assert found.returncode == 0, found.stderr
         return found.stdout
 
-    assert run("sys.modules['numba'] = None") == run("")
+    assert run("sys.modules['llvmlite'] = None") == run("")
 
 
 def test_as_many_threads_as_asked_or_as_there_are() -> None:

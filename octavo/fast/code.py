@@ -62,7 +62,6 @@ class Unmade(Exception):  # noqa: N818 (no mistake: somebody did not want to wai
 
 _MAKE = ContextVar("make", default=True)  # whether code may be made that is not kept
 _LOCK = threading.RLock()
-_OWNERS = list[Any]()  # of the memory that the code is in
 _TOLD = list[bool]()  # whether the user knows that something is compiled
 
 
@@ -107,8 +106,13 @@ def copied(image: Image) -> int:
     protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     if protect(at, len(image.code), mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the system lets no code be loaded")
-    _OWNERS.append(memory)
+    keep_for_ever(memory)
     return at + image.entry
+
+
+def keep_for_ever(owner: Any) -> None:
+    """Have the memory that code is in never given back: a thread may be awake in it when Python ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
 
 
 def outer(name: str) -> Any:
@@ -127,7 +131,7 @@ def loaded(file: bytes, symbol: str) -> int:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(file))
     engine.finalize_object()
-    _OWNERS.append(engine)
+    keep_for_ever(engine)
     return int(engine.get_function_address(symbol))
 
 

@@ -24,6 +24,7 @@ class Team:
     def __init__(self) -> None:
         self.shared = np.zeros(SLEEPING + MOST, np.int64)
         self.at = address(self.shared)
+        code.keep_for_ever(self.shared)
         self.wake = [threading.Semaphore(0)]
         self.lock = threading.Lock()
 

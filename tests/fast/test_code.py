@@ -146,6 +146,23 @@ def test_an_image_calls_the_c_library() -> None:
         assert found == ctypes.cast(code.outer(name), ctypes.c_void_p).value
 
 
+def test_a_thread_may_be_awake_when_python_ends() -> None:
+    program = """
+import numpy as np, octavo
+from octavo import fast
+from octavo.fast.frame import MORE
+from octavo.fast.team import TEAM
+model = octavo.load("bard")
+step, state = fast.compiled(octavo.load("bard", threads=2)), model.init_state(1, 9)
+_, state = step(np.array([[3]]), state)
+TEAM.shared[MORE] = 1  # who waits for more programs does not sleep
+step(np.array([[3]]), state)
+TEAM.shared[MORE] = 1
+print(len(TEAM.wake))
+"""
+    assert python(program) == "2"
+
+
 def test_there_is_no_other_function() -> None:
     with pytest.raises(KeyError):
         code.address("divide")

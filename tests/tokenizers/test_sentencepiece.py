@@ -70,7 +70,7 @@ def test_encoding_agrees_with_hugging_face(name: str, text: str) -> None:
 @given(text=texts)
 @settings(max_examples=40)
 def test_a_text_comes_back_and_piece_by_piece(name: str, text: str) -> None:
-    tok = pair(name)[0]
+    tok, text = pair(name)[0], text.replace("▁", "")  # which is how SentencePiece writes a space
     if name == "mistral":  # whose files put no space before a text that has one
         text = text.lstrip(" ")
     ids = tok.encode(text)

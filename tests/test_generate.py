@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import octavo
 from octavo import OctavoError, Token, fast, nn, texts, twins
 from octavo.fast import code
-from octavo.fast.recording import Stand
+from octavo.fast.standins import Stand
 from octavo.fast.writing import Writing
 from octavo.model import Model
 from octavo.tokenizers import from_ranks

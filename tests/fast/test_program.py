@@ -14,7 +14,8 @@ from octavo.fast import Compiled, compiled, frame, pays
 from octavo.fast.packed import COLUMNS, KINDS, OF_FORMAT, address
 from octavo.fast.program import Program
 from octavo.fast.recorded import Record, Unrecorded
-from octavo.fast.recording import Ids, Inputs, Places, Recent, Slots, Value, feed, record, write
+from octavo.fast.recording import Ids, Inputs, Places, Recent, Slots, record
+from octavo.fast.standins import Value, feed, write
 from octavo.fast.steps import CacheStep
 from octavo.model import Model
 from octavo.nn.states import join_states

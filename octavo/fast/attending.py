@@ -47,7 +47,7 @@ from octavo.fast.instructions import (
     piece,
 )
 from octavo.fast.machine import count, longs, narrow, power, shorts, singles
-from octavo.fast.scoring import mixture, scores
+from octavo.fast.scoring import PART, mixture, scores
 from octavo.fast.translating import carray, literally
 
 HEAD = 2  # numbers of a part before its sums
@@ -143,7 +143,8 @@ def attend(
     """The heads of some groups to `seen` slots -> a part for each of them.
 
     Where these are all groups, slots are read from one end to the other, some at a turn, and meanwhile those
-    of the next turn are asked for; `after` is what is read after the values, 0 where nobody knows.
+    of the next turn are asked for; `after` is what is read after the values, 0 where nobody knows. Of a part
+    of each slot, what is further on is.
     """
     columns, half = literally(columns), literally(half)
     each, groups, width, stride, scale, scratch = other
@@ -155,7 +156,7 @@ def attend(
         next = at + turn * stride if start + turn < seen else v
         for group in range(groups):
             passed = group * some * size
-            ahead, again = (next + passed) * (whole and next != 0), at + passed + SOON
+            ahead, again = (next + passed) * (next != 0) if whole else PART, at + passed + SOON
             x, y = q + 4 * group * each * width, scratch + 4 * (CHUNK * group * each + start)
             score(columns, half, each, x, at + group * size, stride, some, y, (width, ahead, again))
     for head in range(groups * each):
@@ -167,7 +168,7 @@ def attend(
         next = at + turn * stride if start + turn < seen else after
         for group in range(groups):
             passed = group * some * size
-            ahead, again = (next + passed) * (whole and next != 0), at + passed + SOON
+            ahead, again = (next + passed) * (next != 0) if whole else PART, at + passed + SOON
             x, y = scratch + 4 * (CHUNK * group * each + start), to + part * group * each + 4 * HEAD
             mix(columns, half, each, x, at + group * size, stride, some, y, (width, ahead, again))
 
@@ -191,13 +192,23 @@ def join(parts: int, many: int, apart: int, width: int, scale: Any, y: Any) -> N
 
 
 @compiled
+def shares(groups: int, pieces: int, threads: int) -> int:
+    """Into how many parts all groups are cut: a piece that is alone in as many as there are threads."""
+    wanted = threads if pieces == 1 else ENOUGH * threads
+    parts = min((wanted + pieces - 1) // pieces, groups)
+    while groups % parts:
+        parts += 1
+    return parts
+
+
+@compiled
 def attention(frame: int, args: int, thread: int, columns: int, half: int) -> None:
     """As `octavo.nn.attention`, of each row to the slots that it sees, in chunks counted from the first.
 
-    A piece is one chunk, or of many rows all chunks, for the heads of one group, who share what is read of
-    it, or, where there are pieces enough and scratch, of all groups, so that slots are read whole. A chunk
-    gives each head a part: its maximum, the sum of the weights, and K weighted sums. Whoever computes the
-    last part of a row's groups joins them.
+    A piece is one chunk, or of many rows all chunks, for the heads of some groups: of one, who share what is
+    read of it, or, where there is scratch, of as many as leave pieces enough for all threads, so that slots
+    are read whole, or much of each. A chunk gives each head a part: its maximum, the sum of the weights, and
+    K weighted sums. Whoever computes the last part of a row's groups joins them.
     """
     columns, half = literally(columns), literally(half)
     own = longs(args + 8 * OWN)
@@ -209,9 +220,8 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     rows, chunks = longs(frame)[ROWS] - first_row(frame, args), longs(frame)[CHUNKS]
     pieces = chunks if shared else 1  # of a row and its groups
     fits = 4 * CHUNK * heads + of_part * heads * chunks <= longs(frame)[SCRATCH_SIZE]
-    whole = shared or (longs(frame)[TIME] == 1 and fits)
-    whole = whole and rows * pieces >= ENOUGH * longs(frame)[THREADS]
-    some = groups if whole else 1
+    several = shared or (longs(frame)[TIME] == 1 and fits)
+    some = groups // shares(groups, rows * pieces, longs(frame)[THREADS]) if several else 1
     each = heads // groups * some
     skipped = longs(frame)[THREADS] if shared else 1  # chunks to the next of this thread, likely
     beyond = skipped * CHUNK * stride

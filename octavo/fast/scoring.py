@@ -12,7 +12,8 @@ asks changes a bit.
 Memory is fast for who reads it from one end to the other and asks early, evenly and in order. So while
 these slots are read, as many bytes are asked for from `ahead` on, which is read at the next turn, and once
 more from `again` on, which is read soon: a processor that is asked for too much at once forgets some of it.
-Where `ahead` is 0, nothing is.
+Where `ahead` is 0, nothing is; where it is `PART`, a part of each slot is read, and the same part of a slot
+further on is asked for.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from octavo.fast.types import emitted
 
 LANES = 8  # columns that a register takes
 LINE = 64  # bytes that a processor gets from memory at once
+PART = 1  # no address
+FURTHER = 8  # slots by which a part of one is asked for before it is read
 AT_ONCE = 4  # keys that are scored at once: twelve sums in sixteen registers
 
 
@@ -51,17 +54,24 @@ class Slots:
             return self.w.b.fpext(self.w.load(at, offset, HALVES), self.w.vector(SINGLE))
         return self.w.load(at, offset, SINGLE)
 
-    def ask(self, starts: tuple[Any, Any], turn: Any, many: int = 1) -> None:
-        """Ask, from each start on, for as much as `many` reads take, one turn after the other; not from 0."""
-        size = many * self.size * self.columns
+    def ask(self, ahead: tuple[Any, Any], turn: Any, slots: list[Any], step: Any, stride: Any) -> None:
+        """Ask for as much as was read of some slots in this turn: in both places ahead, or further on."""
+        size = self.size * self.columns
         if self.columns <= LANES:
             return
-        b = self.w.b
-        with b.if_then(b.icmp_unsigned("!=", starts[0], ir.Constant(LONG, 0)), likely=True):
-            for start in starts:
-                at = b.add(start, self.w.times(turn, size))
-                for line in range(0, size, LINE):
-                    self.w.fetch(at, line)
+        b, part = self.w.b, ir.Constant(LONG, PART)
+        with b.if_then(b.icmp_unsigned(">", ahead[0], part), likely=True):
+            for start in ahead:
+                self.lines(b.add(start, self.w.times(turn, size * len(slots))), size * len(slots))
+        with b.if_then(b.icmp_unsigned("==", ahead[0], part)):
+            beyond = b.add(self.w.times(stride, FURTHER), self.w.times(step, size))
+            for slot in slots:
+                self.lines(b.add(slot, beyond), size)
+
+    def lines(self, at: Any, size: int) -> None:
+        """Ask for so many bytes."""
+        for line in range(0, size, LINE):
+            self.w.fetch(at, line)
 
 
 @emitted(None, *[types.LONG] * 9, known=3)
@@ -105,7 +115,7 @@ def scores(
                     key = slots.read(start, loop, i)
                     for number, of_head in zip(x, sums, strict=True):
                         builder.store(w.fma(number, key, builder.load(of_head[n])), of_head[n])
-            slots.ask((ahead, again), builder.add(turns, loop), AT_ONCE)
+            slots.ask((ahead, again), builder.add(turns, loop), starts, loop, stride)
         for head, of_head in enumerate(sums):
             row = builder.add(to, w.times(to_stride, head))
             w.store(across(w, [builder.load(sum_) for sum_ in of_head]), row, w.times(four, 4 * AT_ONCE))
@@ -165,7 +175,7 @@ def mixture(
                 value = slots.read(start, loop, i)
                 for of_head, number in zip(sums, numbers, strict=True):
                     builder.store(w.fma(number, value, builder.load(of_head[i])), of_head[i])
-            slots.ask((ahead, again), builder.add(builder.mul(loop, count), slot))
+            slots.ask((ahead, again), builder.add(builder.mul(loop, count), slot), [start], loop, stride)
         for start, of_head in zip(to, sums, strict=True):
             for i, sum_ in enumerate(of_head):
                 w.store(builder.load(sum_), start, 4 * w.lanes * i)

@@ -125,7 +125,7 @@ def at_once(model: Model) -> bool:
 
 def writer(step: Any, pick: Any, stop: Collection[int]) -> Writing | None:
     """What writes several tokens at once by a step and a draw; None where either is not compiled."""
-    if not isinstance(step, Compiled) or step.record.before:  # what they feed is known late
+    if not isinstance(step, Compiled):
         return None
     from octavo.fast.picks import Draw
     from octavo.fast.writing import Writing

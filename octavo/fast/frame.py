@@ -22,13 +22,15 @@ MOST = 256  # threads there can be, and one more
 # options, the random number, and what it gives beside the token
 MODEL, SEEN, BIAS, LOGITS, IDS, WEIGHTS, BESTS, VOCABULARY, BLOCK, TOP_K, *_DOUBLES = range(16)
 PENALTY, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = _DOUBLES
-# what writing several tokens is given: how many, the one to read first, what the draw is given, its random
-# numbers or 0, where the tokens go and the logarithms of their probabilities, which tokens end a text, where
-# the moves are and how many
-STEPS, TOKEN, DRAW, NUMBERS, WRITTEN, LOGPROBS, ENDS, MOVES, MOVING = range(9)
-# a move: where a number is that changes from step to step, what it is at first, and what each step and the
-# number of the token that is read add to it
-PLACE, BASE, BY_STEP, BY_TOKEN = range(4)
+# what writing several tokens is given: how many, the one to read first and the two before it, what the draw
+# is given, its random numbers or 0, where the tokens go and the logarithms of their probabilities, which
+# tokens end a text, where the moves are and how many
+STEPS, TOKEN, LAST, BEFORE, DRAW, NUMBERS, WRITTEN, LOGPROBS, ENDS, MOVES, MOVING = range(11)
+# a move: where a number is that changes from step to step, what it is at first, what each step adds to it,
+# and the row of a table: the bytes of one, what the sum of the tokens is divided by, in 32 bits, and how many
+# times the token that is read is in it, and the two before it
+PLACE, BASE, BY_STEP, BY_ROW, MODULUS, TIMES = range(6)
+MIXED, WRAP = 3, 2**32  # tokens that may name a row; where their sum begins anew
 PIECES = 8  # pieces of a product, for each thread
 CHUNK = 128  # slots of a cache that attention takes as one
 TOGETHER = 3  # heads that share what is read: twelve sums in sixteen registers

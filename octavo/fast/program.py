@@ -16,7 +16,7 @@ import numpy as np
 from octavo import nn
 from octavo.fast import code, frame
 from octavo.fast.packed import COLUMNS, KINDS, LANES, SPACED, Packed, Room, address, pack
-from octavo.fast.recorded import Buffer, Feed, Operation, Record, Rows, Unrecorded
+from octavo.fast.recorded import Buffer, Constant, Feed, Operation, Record, Rows, Unrecorded
 from octavo.fast.team import TEAM
 from octavo.nn import Array
 from octavo.quant import Quantized
@@ -46,13 +46,20 @@ class Pool:
 class Moves:
     """Numbers of a frame that change from one token to the next, as `octavo.fast.frame` lists them."""
 
-    def __init__(self, frame: Array) -> None:
-        self.at, self.rows, self.kept = address(frame), list[tuple[int, int, int, int]](), list[Array]()
+    def __init__(self, told: Array) -> None:
+        self.at, self.rows, self.kept = address(told), list[tuple[int, ...]](), list[Array]()
+        self.before = [0] * (frame.MIXED - 1)  # the tokens before the first one that is read, the last first
 
-    def add(self, slot: int, array: Array, by_step: int, by_token: int = 0) -> None:
-        """The address of an array, and what is added to it."""
+    def add(self, slot: int, array: Array, by_step: int) -> None:
+        """The address of an array, and what each step adds to it."""
         self.kept.append(array)
-        self.rows.append((self.at + 8 * slot, address(array), by_step, by_token))
+        self.rows.append((self.at + 8 * slot, address(array), by_step, 0, 1, *(0,) * frame.MIXED))
+
+    def add_rows(self, slot: int, table: Array, rows: Rows) -> None:
+        """The address of the row of a table that ids name."""
+        self.kept.append(table)
+        times = (*rows.times, *(0,) * (frame.MIXED - len(rows.times)))
+        self.rows.append((self.at + 8 * slot, address(table), 0, table.strides[0], rows.modulus, *times))
 
 
 class Program:
@@ -82,7 +89,9 @@ class Program:
             raise Unrecorded("a forward without logits")
         if cache not in frame.CACHES:
             raise Unrecorded(f"a cache in {cache}")
-        self.threads, self.feeds, self.logits, self.cache = threads, record.feeds, record.logits, cache
+        self.threads, self.logits, self.cache = threads, record.logits, cache
+        self.feeds = [(buffer, fed) for buffer, fed in record.feeds if not isinstance(fed, Constant)]
+        self.constants = [(buffer, fed) for buffer, fed in record.feeds if isinstance(fed, Constant)]
         self.kept = list[Any]()  # what instructions hold addresses of
         self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room(threads)
         self.places, self.sizes = shared(record)
@@ -139,7 +148,7 @@ class Program:
             return frame.attention(self.cache, columns), where + number
         if name == "causal_conv":
             taps, width = c["weight"].shape
-            inputs = len(self.sizes) + self.layers + 2 * c["inputs"]
+            inputs = self.input(c["inputs"]) - frame.BUFFERS
             return name, [*where, width, self.keep(c["weight"]), taps - 1, inputs]
         if name in (*frame.SINGLES, *frame.PAIRS):
             number = [op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
@@ -196,23 +205,29 @@ class Program:
         told[frame.ROWS], told[frame.FIRST], told[self.slot(self.logits)] = 1, 0, at
         return at
 
-    def moves(self, last: int, positions: Array) -> Moves:
-        """How one token after the other is fed, at positions [1, T], of which the first is `last`."""
+    def moves(self, tokens: Array, positions: Array) -> Moves:
+        """How one token after the other is fed, at positions [1, T]: the last of `tokens`, and what is drawn.
+
+        The others [1, before + 1] are those that are remembered. Where a table has to be read here, because
+        it is too large, T is 1.
+        """
         made = Moves(self.frame)
+        earlier = tokens[0, -2 : -frame.MIXED - 1 : -1].tolist()
+        made.before[: len(earlier)] = earlier
         for buffer, compute in self.feeds:
             table = self.table(buffer, compute)
-            if table is not None:
-                made.add(self.slot(buffer), table, 0, table.strides[0])
+            if isinstance(compute, Rows) and table is not None:
+                made.add_rows(self.slot(buffer), table, compute)
                 continue
-            fed = compute(np.array([[last]]), positions)
+            fed = compute(tokens, positions)
             rows = np.zeros((positions.size, self.size(buffer)), np.float32)
             rows[:, : buffer.width] = fed if fed.ndim == 1 else fed.reshape(positions.size, -1)
             made.add(self.slot(buffer), rows, rows.strides[0])
         return made
 
     def table(self, buffer: Buffer, compute: Feed) -> Array | None:
-        """A table of which each token has a row, filled up as the buffer's; None where that is too large."""
-        if not isinstance(compute, Rows):
+        """A table whose rows ids name, filled up as the buffer's; None where that is too large."""
+        if not isinstance(compute, Rows) or len(compute.times) > frame.MIXED:
             return None
         if buffer.number not in self.tables:
             table, size = compute.table, self.size(buffer)
@@ -248,6 +263,8 @@ class Program:
             ]
             self.addresses = [address(buffer) for buffer in self.buffers]
             self.point()
+            for buffer, constant in self.constants:
+                self.feed(buffer, constant.row, rows)
         products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
         chunks = -(-room // frame.CHUNK)
         scores = self.heads * (frame.CHUNK + self.part) + chunks * self.together * self.part
@@ -284,13 +301,16 @@ class Program:
         self.frame[start : start + self.layers] = [address(part) for part in slots]
         self.slots = id(state.keys), weakref.ref(state.keys[0])
 
+    def input(self, conv: int) -> int:
+        """Where in the frame the address is of what a convolution remembers; where it writes is the next."""
+        return frame.BUFFERS + len(self.sizes) + self.layers + 2 * conv
+
     def remember(self, inputs: tuple[Array, ...], batch: int) -> tuple[Array, ...]:
         """Tell convolutions what they remember, [B, taps - 1, D] each -> where they will write the next."""
         self.inputs = [np.ascontiguousarray(array, np.float32) for array in inputs]
         made = tuple(np.empty((batch, taps - 1, width), np.float32) for taps, width in self.convs)
-        start = frame.BUFFERS + len(self.sizes) + self.layers
         pairs = zip(self.inputs, made, strict=True)
-        self.frame[start:] = [address(array) for pair in pairs for array in pair]
+        self.frame[self.input(0) :] = [address(array) for pair in pairs for array in pair]
         return made
 
 

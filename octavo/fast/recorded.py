@@ -1,7 +1,7 @@
 """A record: what a model computes for a row, as a list of operations on numbered buffers.
 
-What depends on ids and positions alone (embeddings, angles) is kept as a feed: a function that NumPy
-computes. `octavo.fast.recording` makes records.
+What depends on ids and positions alone (embeddings, angles) is kept as a feed, which NumPy computes: a
+function, the rows of a table, or numbers that are always the same. `octavo.fast.recording` makes records.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from octavo import nn
+from octavo.fast.frame import WRAP
 from octavo.nn import Array
 
 
@@ -45,14 +48,37 @@ Feed = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A feed: the rows of a table that the ids name. Where none is remembered, no other depends on ids."""
+class Constant:
+    """A feed: numbers that neither ids nor positions change."""
 
-    table: Array
+    row: Array
 
     def __call__(self, tokens: Array, positions: Array) -> Array:
-        """[B, T] -> [B, T, width]."""
-        return nn.embed(tokens, self.table)
+        """[B, before + T], [B, T] -> [width], for all of them."""
+        return self.row
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A feed: the rows of a table that ids name. No other depends on ids.
+
+    A row's number is a sum of the id, the one before, and so on, so many times each, in 32 bits, and what is
+    left of it when it is divided by `modulus`.
+    """
+
+    table: Array
+    times: tuple[int, ...] = (1,)
+    modulus: int = WRAP
+
+    def __call__(self, tokens: Array, positions: Array) -> Array:
+        """[B, before + T], [B, T] -> [B, T, width]."""
+        end, time = tokens.shape[1], positions.shape[1]
+        if self.times == (1,):
+            return nn.embed(tokens[:, end - time :], self.table)
+        rows = np.zeros(positions.shape, np.int64)
+        for back, times in enumerate(self.times):
+            rows += times * tokens[:, end - time - back : end - back].astype(np.int64)
+        return nn.embed(rows % WRAP % self.modulus, self.table)
 
 
 @dataclass

@@ -7,65 +7,72 @@ equations.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from octavo import nn
+from octavo.fast.frame import WRAP
 from octavo.fast.recorded import Operation, Record, Rows, Unrecorded
 from octavo.fast.standins import Stand, Value, feed, row_of
 from octavo.nn import Array
 
 
 class Ids(Stand):
-    """The ids [1, 1]; or others, or numbers made of them.
+    """The ids [1, 1]; or the ones before, or a sum of these, as `octavo.fast.recorded.Rows` has it.
 
     Parameters
     ----------
     record : Record
         What they are fed to.
-    made : callable, optional
-        What makes them of the ids that are fed; they are those, unless said.
+    times : sequence of int
+        How often each is in the sum: the id, the one before, and so on.
+    modulus : int
+        What the sum is divided by.
+    wraps : bool
+        Whether they have 32 bits and no sign, and may be computed with.
     """
 
     shape, ndim = (1, 1), 2
 
-    def __init__(self, record: Record, made: Callable[[Array], Array] | None = None) -> None:
-        self.record, self.made = record, made
-
-    def of(self, fed: Array) -> Array:
-        """They, of the ids that are fed."""
-        return self.made(fed) if self.made else fed
+    def __init__(
+        self, record: Record, times: tuple[int, ...] = (1,), modulus: int = WRAP, wraps: bool = False
+    ) -> None:
+        self.record, self.times, self.modulus, self.wraps = record, times, modulus, wraps
 
     def astype(self, dtype: Any) -> Ids:
         """The same as other whole numbers."""
         kind = np.dtype(dtype)
-        return Ids(self.record, lambda fed: self.of(fed).astype(kind)) if kind != np.int32 else self
+        if kind not in (np.int32, np.uint32) or (self.wraps and kind != np.uint32):
+            raise Unrecorded(f"ids in {kind}")
+        return Ids(self.record, self.times, self.modulus, kind == np.uint32)
 
     def __add__(self, other: Any) -> Ids:
-        return self.with_other(operator.add, other)
+        if not isinstance(other, Ids):
+            raise Unrecorded("ids and a number")
+        pairs = zip_longest(self.times, other.times, fillvalue=0)
+        return self.computed(tuple(a + b for a, b in pairs), other)
 
     def __mul__(self, other: Any) -> Ids:
-        return self.with_other(operator.mul, other)
+        return self.computed(tuple(n * other % WRAP for n in self.times))
 
     def __mod__(self, other: Any) -> Ids:
-        return self.with_other(operator.mod, other)
+        made = self.computed(self.times)
+        return Ids(made.record, made.times, int(other), made.wraps)
 
-    def with_other(self, how: Callable[[Any, Any], Any], other: Any) -> Ids:
-        """Arithmetic with others, or with a number."""
-        if isinstance(other, Ids):
-            return Ids(self.record, lambda fed: how(self.of(fed), other.of(fed)))
-        return Ids(self.record, lambda fed: how(self.of(fed), other))
+    def computed(self, times: tuple[int, ...], *others: Ids) -> Ids:
+        """A sum of them and of others, where what becomes of large ones is known."""
+        if any(not ids.wraps or ids.modulus != WRAP for ids in (self, *others)):
+            raise Unrecorded("arithmetic of ids that do not wrap around at 32 bits")
+        return Ids(self.record, times, self.modulus, self.wraps)
 
 
 def _embed(ids: Ids, weight: Array) -> Value:
-    if isinstance(weight, np.ndarray) and not ids.made:
+    if ids.times == (1,) and isinstance(weight, np.ndarray):
         return row_of(ids.record, np.ascontiguousarray(weight))
-    if not ids.made:
-        return feed(ids.record, (weight.shape[1],), Rows(weight))
-    return feed(ids.record, (weight.shape[1],), lambda fed, positions: nn.embed(ids.of(fed), weight))
+    return feed(ids.record, (weight.shape[1],), Rows(weight, ids.times, ids.modulus))
 
 
 Ids.ANSWERS = {"embed": _embed, "token_positions": lambda ids, cache: Places(ids.record)}
@@ -154,9 +161,9 @@ class Read(Stand):
         if key == (slice(None), slice(-steps, None)):
             return self.recent
         start, end = key[1].start or 0, key[1].stop or 0
-        if key[0] != slice(None) or start < 0 or start - end != steps:
+        if key[0] != slice(None) or not 0 <= start <= steps or start - end != steps:
             raise Unrecorded(f"the ids {key}")
-        return Ids(self.recent.record, lambda fed: fed[:, start : fed.shape[1] + end])
+        return Ids(self.recent.record, (0,) * (steps - start) + (1,))
 
 
 def _follow(recent: Recent, ids: Ids, steps: int) -> Read:
@@ -186,9 +193,7 @@ def record(forward: Callable[..., Any], params: nn.Params, config: Any, state: A
     """
     made = Record()
     given = _cache(made, state) if isinstance(state, nn.Cache) else _memory(made, state)
-    before = made.before
-    ids = Ids(made, (lambda fed: fed[:, before:]) if before else None)
-    logits, found = forward(params, config, ids, given)
+    logits, found = forward(params, config, Ids(made), given)
     if not isinstance(logits, Value) or logits.buffer.offset:
         raise Unrecorded("what forward returns")
     if isinstance(given, nn.Cache):

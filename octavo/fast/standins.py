@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from octavo import nn
-from octavo.fast.recorded import Buffer, Feed, Operation, Record, Rows, Unrecorded
+from octavo.fast.recorded import Buffer, Constant, Feed, Operation, Record, Rows, Unrecorded
 from octavo.nn import Array
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Value(Stand):
         row = np.broadcast_to(np.asarray(other, np.float32), self.own).ravel()
         if self.table is not None and name == "add":
             return row_of(self.record, self.table + row)
-        constant = feed(self.record, self.own, lambda ids, positions: row, self.lead)
+        constant = feed(self.record, self.own, Constant(row), self.lead)
         return write(name, (self, constant), self.own)
 
 

@@ -64,13 +64,31 @@ class CacheStep:
         told = program.frame
         told[frame.TIME], told[frame.ROOM], told[frame.CHUNKS] = time, state.room, last // frame.CHUNK + 1
 
-    def ready(self, last: int, state: nn.Cache, count: int) -> tuple[Moves, Callable[[int], nn.Cache]]:
-        """How one row's tokens are read one after the other, and the cache after so many of them."""
-        positions = int(state.position[0]) + np.arange(count, dtype=np.int64)
+    def ready(self, last: int, state: nn.Cache, ids: Array) -> tuple[Moves, Callable[[int], nn.Cache]]:
+        """How one row's tokens are read one after the other, and the cache after so many of them.
+
+        The tokens that are drawn go to `ids`, and are there when somebody asks for a cache.
+        """
+        positions = int(state.position[0]) + np.arange(len(ids), dtype=np.int64)
         self.tell(state, 1, 1, int(positions[-1]))
-        moves = self.program.moves(last, positions[None])
+        before, *inputs = state.recent or (np.zeros((1, 0), np.int32),)
+        known = np.append(before, [[last]], axis=1)
+        moves = self.program.moves(known, positions[None])
         moves.add(frame.POSITIONS, positions, positions.itemsize)
-        return moves, lambda read: state._replace(position=state.position + read)
+        if not state.recent:
+            return moves, lambda read: state._replace(position=state.position + read)
+        convs = [np.zeros((1 + len(ids), *array.shape[1:]), np.float32) for array in inputs]
+        for i, (array, conv) in enumerate(zip(inputs, convs, strict=True)):
+            conv[0] = array[0]
+            moves.add(self.program.input(i), conv, conv.strides[0])
+            moves.add(self.program.input(i) + 1, conv[1:], conv.strides[0])
+
+        def after(read: int) -> nn.Cache:
+            written = np.append(known, ids[: read - 1])[-self.before :]
+            recent = (written.astype(before.dtype)[None], *(conv[read : read + 1] for conv in convs))
+            return state._replace(position=state.position + read, recent=recent)
+
+        return moves, after
 
 
 class MemoryStep:
@@ -110,11 +128,12 @@ class MemoryStep:
         frame[self.past], frame[self.next] = at + stride * before, at + stride * (1 - before)
         return self.program.run(tokens, tokens, len(tokens))
 
-    def ready(self, last: int, state: Any, count: int) -> tuple[Moves, Callable[[int], Any]]:
+    def ready(self, last: int, state: Any, ids: Array) -> tuple[Moves, Callable[[int], Any]]:
         """How one row's tokens are read one after the other, and the state after so many of them."""
-        program = self.program
+        program, count = self.program, len(ids)
         program.make_room(1, 0)
-        places, moves = self.remembered(state, 1, 1 + count), program.moves(last, np.zeros((1, count), int))
+        places = self.remembered(state, 1, 1 + count)
+        moves = program.moves(np.array([[last]]), np.zeros((1, count), int))
         for past, next, start in zip(self.past, self.next, self.starts, strict=True):
             moves.add(past, places[0, 0, start:], places.strides[0])
             moves.add(next, places[1, 0, start:], places.strides[0])

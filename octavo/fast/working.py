@@ -9,8 +9,9 @@ from octavo.fast.compiling import compiled, named
 from octavo.fast.drawing import drawn
 from octavo.fast.frame import (
     BASE,
+    BEFORE,
+    BY_ROW,
     BY_STEP,
-    BY_TOKEN,
     COUNT,
     COUNTER,
     DRAW,
@@ -19,9 +20,12 @@ from octavo.fast.frame import (
     FINISHED,
     FRAME,
     FUNCTION,
+    LAST,
     LOGPROB,
     LOGPROBS,
     MET,
+    MIXED,
+    MODULUS,
     MORE,
     MOST,
     MOVES,
@@ -35,9 +39,11 @@ from octavo.fast.frame import (
     SLEEPING,
     STEPS,
     THREADS,
+    TIMES,
     TOKEN,
     TURN,
     WAITS,
+    WRAP,
     WRITTEN,
 )
 from octavo.fast.machine import breathe, call, count, doubles, longs, look, octets, put, step_aside
@@ -103,17 +109,19 @@ def lead(shared: int, _: int, __: int) -> None:
 def write(shared: int, at: int, _: int) -> int:
     """Read a token, draw the next one, read that -> how many were drawn."""
     told, done = longs(at), 0
-    draw, token = told[DRAW], told[TOKEN]
+    draw, token, last, before = told[DRAW], told[TOKEN], told[LAST], told[BEFORE]
     while done < told[STEPS]:
         for i in range(told[MOVING]):
-            move = longs(told[MOVES] + 32 * i)
-            longs(move[PLACE])[0] = move[BASE] + done * move[BY_STEP] + token * move[BY_TOKEN]
+            move = longs(told[MOVES] + 8 * (TIMES + MIXED) * i)
+            mixed = token * move[TIMES] + last * move[TIMES + 1] + before * move[TIMES + 2]
+            row = mixed % WRAP % move[MODULUS]
+            longs(move[PLACE])[0] = move[BASE] + done * move[BY_STEP] + row * move[BY_ROW]
         run(shared)
         if longs(shared)[FAILED]:
             return done
         if told[NUMBERS]:
             doubles(draw)[NUMBER] = doubles(told[NUMBERS])[done]
-        token = drawn(draw)
+        token, last, before = drawn(draw), token, last
         octets(longs(draw)[SEEN])[token] = 1
         longs(told[WRITTEN])[done] = token
         logprob = doubles(draw)[LOGPROB]

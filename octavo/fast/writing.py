@@ -77,12 +77,12 @@ class Writing:
         ids, logprobs = np.zeros(count, np.int64), np.zeros(count)
         numbers = None if greedy else draws.rng.random(count)
         with program.lock:
-            moves, after = step.ready(last, state, count)
+            moves, after = step.ready(last, state, ids)
             table = np.array(moves.rows)
             self.draw.tell(program.alone(), draws.seen)
             told[:] = [
-                *(count, last, self.draw.at, 0 if numbers is None else address(numbers), address(ids)),
-                *(address(logprobs), address(self.ends), address(table), len(table)),
+                *(count, last, *moves.before, self.draw.at, 0 if numbers is None else address(numbers)),
+                *(address(ids), address(logprobs), address(self.ends), address(table), len(table)),
             ]
             try:
                 done = TEAM.run(program.told, program.threads, "write", address(told))

@@ -18,8 +18,8 @@ from octavo.sample import Draws, Sampling
 
 from ..conftest import CONFIGS, V, build
 
-NAMES = [name for name, (kind, _) in CONFIGS.items() if kind != "folio" and name != "mixed"]
-LONG = {"plain": "context", "prenorm": "context", "gpt2": "n_positions"}
+NAMES = [name for name in CONFIGS if name != "mixed"]
+LONG = {"plain": "context", "prenorm": "context", "gpt2": "n_positions", "folio": "context"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0},
     "sampled": {"seed": 1},
@@ -67,7 +67,8 @@ def remembered(state: Any) -> list[Any]:
     """What counts of a state, copied: of a cache, what stands before its position."""
     if isinstance(state, nn.Cache):
         seen = int(state.position[0])
-        return [seen, *(slots[:, :seen].copy() for slots in (*state.keys, *state.values))]
+        slots = (part[:, :seen] for part in (*state.keys, *state.values))
+        return [seen, *(np.copy(part) for part in (*slots, *state.recent))]
     return [np.copy(part) for part in jax.tree.leaves(state)]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from octavo.fast import frame as names
+from octavo.fast.calls import carray, literally
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import (
     AT_ONCE,
@@ -48,7 +49,6 @@ from octavo.fast.instructions import (
 )
 from octavo.fast.machine import count, longs, narrow, power, shorts, singles
 from octavo.fast.scoring import PART, mixture, scores
-from octavo.fast.translating import carray, literally
 
 HEAD = 2  # numbers of a part before its sums
 TURN = 12288  # bytes of keys or of values by which they are asked for before they are read

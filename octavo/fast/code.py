@@ -33,19 +33,8 @@ if find_spec("llvmlite") is None:
     raise ImportError("there is no LLVM: pip install llvmlite")
 
 SOURCES = (
-    *(
-        "frame",
-        "packed",
-        "linking",
-        "compiling",
-        "translating",
-        "arithmetic",
-        "types",
-        "emitting",
-        "machine",
-        "lanes",
-        "scoring",
-    ),
+    *("frame", "packed", "linking", "compiling", "calls", "translating", "arithmetic", "types", "emitting"),
+    *("machine", "lanes", "scoring"),
     *("instructions", "attending", "convolving", "drawing", "laying", "working"),
 )
 SETTINGS = {name: value for name, value in sorted(os.environ.items()) if name.startswith("OCTAVO_CHECK")}

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import llvmlite.binding as llvm
 from llvmlite.binding import newpassmanagers as passes
 
-from octavo.fast.translating import Compiled, translated
+from octavo.fast.calls import Compiled
+from octavo.fast.translating import translated
 
 F = TypeVar("F", bound=Callable[..., Any])
 

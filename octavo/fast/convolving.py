@@ -8,11 +8,11 @@ is remembered, [B, steps, width]; the next is where the same goes for the next t
 
 from __future__ import annotations
 
+from octavo.fast.calls import carray
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import BUFFERS, OWN, TIME
 from octavo.fast.instructions import buffer, columns, own_rows
 from octavo.fast.machine import longs, singles
-from octavo.fast.translating import carray
 
 
 @compiled

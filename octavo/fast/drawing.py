@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from octavo.fast.attending import exponential
+from octavo.fast.calls import carray
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import (
     BESTS,
@@ -34,7 +35,6 @@ from octavo.fast.frame import (
 )
 from octavo.fast.instructions import FAST, ZERO
 from octavo.fast.machine import doubles, longs, octets, singles
-from octavo.fast.translating import carray
 
 RUN = 256  # numbers whose sum may be taken in float32
 

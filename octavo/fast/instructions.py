@@ -19,6 +19,7 @@ import numpy as np
 
 from octavo.fast import frame as names
 from octavo.fast import lanes
+from octavo.fast.calls import carray, literally
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import (
     BUFFERS,
@@ -37,7 +38,6 @@ from octavo.fast.frame import (
 from octavo.fast.lanes import prepare, product
 from octavo.fast.machine import count, longs, singles
 from octavo.fast.packed import KINDS, LANES
-from octavo.fast.translating import carray, literally
 
 FAST = {"reassoc", "contract"}  # sums may be taken in any order, which is fixed once it is compiled
 

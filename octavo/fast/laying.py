@@ -9,12 +9,12 @@ from mmap import PAGESIZE
 
 import numpy as np
 
+from octavo.fast.calls import literally
 from octavo.fast.compiling import compiled, named
 from octavo.fast.frame import OWN
 from octavo.fast.instructions import piece
 from octavo.fast.machine import forget, longs, octets, shorts, words
 from octavo.fast.packed import LANES
-from octavo.fast.translating import literally
 
 EVEN, LOW, BYTE, HALF = np.uint32(0x00FF00FF), np.uint32(0xFFFF), np.uint32(8), np.uint32(16)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from octavo.fast import code, compiling, translating
+from octavo.fast.calls import Untranslatable, carray, literally
 from octavo.fast.compiling import compiled
 from octavo.fast.machine import doubles, longs, singles
 from octavo.fast.packed import address
-from octavo.fast.translating import Untranslatable, carray, literally
 
 HALF, TABLE = np.float32(0.5), np.array([3, 5, 8])
 NUMBERS = (-7, -2, -1, 0, 1, 3, 6, 100)

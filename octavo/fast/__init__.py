@@ -3,6 +3,7 @@
     recorded.py      what a forward asks of `octavo.nn`, written down; recording.py: how it is (standins.py)
     packed.py        weights laid out for vector registers
     program.py       a record as instructions, buffers and weights; frame.py: how they find each other
+    assigning.py     which buffer an activation gets, and who waits for whom
     steps.py         a program as a model's step; picks.py: the draw that follows
     writing.py       both in turn, several tokens in one call
     team.py          the threads that run it

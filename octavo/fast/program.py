@@ -12,7 +12,7 @@ import numpy as np
 from octavo import nn
 from octavo.fast import code, frame
 from octavo.fast.assigning import barriers, shared, strides
-from octavo.fast.packed import KINDS, LANES, SPACED, Packed, Room, address, pack
+from octavo.fast.packed import KINDS, LANES, LINE, SPACED, Packed, Room, address, pack
 from octavo.fast.recorded import Buffer, Feed, Operation, Record, Rows, Unrecorded
 from octavo.fast.team import TEAM
 from octavo.nn import Array
@@ -84,8 +84,8 @@ class Program:
         self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room(threads)
         self.places, self.sizes = shared(record)
         self.strides = strides(record, self.places, self.sizes)
-        self.deepest = 0  # columns of the widest matrix
-        self.part = self.heads = self.together = 0  # most numbers of a part, heads, and heads of a group
+        self.prepared = 0  # most numbers of a row that is prepared for a product
+        self.part = self.heads = 0  # most numbers of a part, and heads
         operations = record.operations
         self.words = np.zeros((len(operations), WORDS), np.int64)
         self.counters = np.zeros((len(operations), SPACED), np.int64)
@@ -121,7 +121,8 @@ class Program:
         if name == "linear":
             packed = self.packed(c["weight"])
             panels, blocks = packed.panels.shape
-            self.deepest = max(self.deepest, blocks * packed.kind.group)
+            row = packed.kind.group + packed.kind.offsets  # of each block: its columns, and their sum
+            self.prepared = max(self.prepared, blocks * row)
             bias = 0 if c["bias"] is None else self.keep(np.pad(c["bias"], (0, -len(c["bias"]) % LANES)))
             number = [address(packed.panels), panels, blocks, bias]
             return frame.multiply(KINDS.index(packed.kind)), where + number
@@ -130,7 +131,6 @@ class Program:
         if name == "attention":
             columns = next(n for n in frame.AT_ONCE if c["width"] % n == 0)
             self.part, self.heads = max(self.part, c["width"] + 2), max(self.heads, c["heads"])
-            self.together = max(self.together, c["heads"] // c["groups"])
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
             number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
             return frame.attention(self.cache, columns), where + number
@@ -236,7 +236,7 @@ class Program:
         return frame.BUFFERS + self.places[buffer.number]
 
     def make_room(self, rows: int, room: int) -> None:
-        """Buffers for so many rows, and scratch for what products and scores need."""
+        """Buffers for so many rows, and scratch for each thread: all rows prepared, or the scores of one."""
         if rows > self.rows:
             self.rows = rows
             own = self.places[self.logits.number]
@@ -245,10 +245,8 @@ class Program:
             ]
             self.addresses = [address(buffer) for buffer in self.buffers]
             self.point()
-        products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
-        chunks = -(-room // frame.CHUNK)
-        scores = self.heads * (frame.CHUNK + self.part) + chunks * self.together * self.part
-        need = 4 * max(products, scores) + 64
+        parts = -(-room // frame.CHUNK) * self.part  # of a head
+        need = 4 * max(self.rows * self.prepared, self.heads * (frame.CHUNK + parts)) + LINE
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)
             self.frame[frame.THREADS] = self.threads

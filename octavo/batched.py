@@ -23,6 +23,8 @@ from octavo.prefill import Reading
 from octavo.sample import Draws, Sampling, Token
 from octavo.twins import Hurry, stepper, twins_of
 
+FIRST_ROOM = 128  # tokens to write, of each row
+
 
 class Row:
     """A sequence in a batch: what is read of it, its draws, and when it ends.
@@ -41,6 +43,13 @@ class Row:
 
     def __init__(self, ids: list[int], limit: int, stop: frozenset[int], draws: Draws) -> None:
         self.ids, self.left, self.stop, self.draws = ids, limit, stop, draws
+
+    @property
+    def room(self) -> int:
+        """How many tokens its state is to have room for at first; it grows."""
+        return len(self.ids) + min(
+            self.left - 1, FIRST_ROOM
+        )  # the last token that is drawn is read by nobody
 
 
 class Batch:
@@ -179,8 +188,8 @@ class Batch:
             self.state = nn.write_row(with_room(self.state, len(row.ids)), place, state)
             self.rows[place] = row
         if new := filling[len(free) :]:
-            states = [state for _, state in new]
-            self.state = nn.join_states([self.state, *states] if self.rows else states)
+            states, room = [state for _, state in new], max(row.room for row, _ in new)
+            self.state = nn.join_states([self.state, *states] if self.rows else states, room)
             self.rows += [row for row, _ in new]
         if not any(self.rows):
             self.rows, self.state = [], None

@@ -1,5 +1,6 @@
 """Many sequences together: each is what it is alone, whoever joins and leaves."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import octavo
-from octavo import OctavoError, completions, fast, twins
+from octavo import OctavoError, batched, completions, fast, twins
 from octavo.batched import Batch, Row
 from octavo.completions import Request
 from octavo.fast import code, picks
@@ -202,7 +203,8 @@ def test_a_row_may_leave_and_another_join_at_any_time() -> None:
     assert (len(batch), batch.draw()) == (0, [])
 
 
-def test_the_cache_grows_by_need() -> None:
+def test_the_cache_grows_by_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batched, "FIRST_ROOM", 5)
     model, batch = build("plain", context=4000), Batch(build("plain", context=4000))
     batch.join([1, 2, 3], Sampling(seed=0), limit=30)
     batch.draw()
@@ -229,6 +231,29 @@ def test_one_warning_however_many_outgrow_the_context() -> None:
     assert len(caught) == 1
     octavo.generate(build("plain"), ["a" * 20, "b" * 9], limit=12, seed=0, slide=True)
     octavo.generate(build("plain"), ["a" * 4, "b" * 9], limit=7, seed=0)
+
+
+def test_a_batch_has_room_for_what_is_asked() -> None:
+    batch = Batch(build("llama"))
+    batch.join(PROMPTS[:4], Sampling(), limit=5)
+    batch.join(PROMPTS[:3], Sampling(), limit=3)
+    batch.draw()
+    assert batch.state.room == 4 + 5 - 1  # the last token is read by nobody
+
+
+def test_a_batch_holds_what_it_reads_once(peak_memory: Callable[[Callable[[], Any]], int]) -> None:
+    model, rows, length, limit = (
+        build("llama-wide", head_dim=256, num_hidden_layers=8, max_position_embeddings=64),
+        8,
+        8,
+        40,
+    )
+    slot = sum(x.nbytes for part in model.init_state(1, 1)[:2] for x in part)
+    wanted: list[dict[str, Any]] = [
+        {"ids": PROMPTS[i : i + length], "limit": limit, "stop": (), "temperature": 0} for i in range(rows)
+    ]
+    together(model, wanted[:1], 1)  # whatever is made once
+    assert peak_memory(lambda: together(model, wanted, rows)) < 1.4 * slot * rows * (length + limit)
 
 
 # ---------------------------------------------------------------- texts

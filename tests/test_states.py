@@ -63,7 +63,7 @@ def test_states_of_jax_are_made_of_the_same_numbers(name: str) -> None:
     before = list(map(leaves, states))
 
     def made(states: list[Any]) -> Any:
-        joined = nn.write_row(nn.join_states([states[0], states[1]]), 0, states[2])
+        joined = nn.write_row(nn.join_states([states[0], states[1]], 8), 0, states[2])
         return nn.first_rows(nn.copy_state(joined, rows=[1, 0, 1]), 2)
 
     with jax.enable_x64(True):
@@ -92,6 +92,11 @@ def test_states_of_different_room_are_put_together() -> None:
     joined = nn.join_states(states)
     assert (joined.room, joined.position.tolist()) == (7, [2, 7])
     assert (states[0].room, states[1].room) == (2, 7)
+    more = nn.join_states(states, 9)
+    assert more.room == 9
+    for a, b in zip((*more.keys, *more.values), (*joined.keys, *joined.values), strict=True):
+        np.testing.assert_array_equal(a[:, :7], b)
+        assert not a[:, 7:].any()
 
 
 def test_a_copy_has_the_room_of_the_original() -> None:

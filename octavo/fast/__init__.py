@@ -1,8 +1,9 @@
 """The fast twin of a model's forward on a CPU: the sentence recorded once, and run compiled.
 
     recorded.py      what a forward asks of `octavo.nn`, written down; recording.py: how it is (standins.py)
-    packed.py        weights laid out for vector registers
+    packed.py        weights laid out for vector registers; mapped.py: of files that are read once
     program.py       a record as instructions, buffers and weights; frame.py: how they find each other
+    assigning.py     which buffer an activation gets, and who waits for whom
     steps.py         a program as a model's step; picks.py: the draw that follows
     writing.py       both in turn, several tokens in one call
     team.py          the threads that run it

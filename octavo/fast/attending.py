@@ -206,9 +206,9 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     """As `octavo.nn.attention`, of each row to the slots that it sees, in chunks counted from the first.
 
     A piece is one chunk, or of many rows all chunks, for the heads of some groups: of one, who share what is
-    read of it, or, where there is scratch, of as many as leave pieces enough for all threads, so that slots
-    are read whole, or much of each. A chunk gives each head a part: its maximum, the sum of the weights, and
-    K weighted sums. Whoever computes the last part of a row's groups joins them.
+    read of it, or, where a row has one token, of as many as leave pieces enough for all threads, so that
+    slots are read whole, or much of each. A chunk gives each head a part: its maximum, the sum of the
+    weights, and K weighted sums. Whoever computes the last part of a row's groups joins them.
     """
     columns, half = literally(columns), literally(half)
     own = longs(args + 8 * OWN)
@@ -219,8 +219,7 @@ def attention(frame: int, args: int, thread: int, columns: int, half: int) -> No
     stride = size * groups * width
     rows, chunks = longs(frame)[ROWS] - first_row(frame, args), longs(frame)[CHUNKS]
     pieces = chunks if shared else 1  # of a row and its groups
-    fits = 4 * CHUNK * heads + of_part * heads * chunks <= longs(frame)[SCRATCH_SIZE]
-    several = shared or (longs(frame)[TIME] == 1 and fits)
+    several = shared or longs(frame)[TIME] == 1
     some = groups // shares(groups, rows * pieces, longs(frame)[THREADS]) if several else 1
     each = heads // groups * some
     skipped = longs(frame)[THREADS] if shared else 1  # chunks to the next of this thread, likely

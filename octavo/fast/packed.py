@@ -12,13 +12,13 @@ out: in float32, as their definition does.
 from __future__ import annotations
 
 import math
-import mmap
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from octavo.blocks import Format
+from octavo.fast.mapped import let_go, let_go_file, mapping
 from octavo.nn import Array
 from octavo.quant import Quantized
 
@@ -200,6 +200,8 @@ class Room:
         shared = np.zeros(frame.BUFFERS, np.int64)
         shared[frame.THREADS] = self.threads
         TEAM.run(TEAM.told(shared, words), self.threads)
+        for blocks, _ in waiting:  # the system has read more than it was asked for
+            let_go_file(blocks)
 
 
 def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = None) -> Packed:
@@ -254,27 +256,6 @@ def are_halves(weight: Array) -> bool:
             bool((part.astype(np.float16) == part).all())
             for part in (weight[:1], *np.array_split(weight, 16))
         )
-
-
-def mapping(array: Array) -> mmap.mmap | None:
-    """What an array is mapped by that is a file's and can be read again."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    base = base.obj if isinstance(base, memoryview) else base
-    again = isinstance(base, mmap.mmap) and not array.flags.writeable and hasattr(base, "madvise")
-    return base if again else None
-
-
-def let_go(array: Array) -> None:
-    """Give the memory of an array back that is mapped from a file; who reads on, reads the file."""
-    base = mapping(array)
-    if base is None:
-        return
-    start = address(array) - address(np.frombuffer(base, np.uint8))
-    first, end = -(-start // mmap.PAGESIZE), (start + array.nbytes) // mmap.PAGESIZE
-    if end > first:
-        base.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE)
 
 
 def address(array: Array) -> int:

@@ -1,8 +1,4 @@
-"""A recorded forward as a program: compiled instructions, their buffers, and the weights laid out for them.
-
-Activations that do not live at the same time share a buffer. An instruction waits for those before it only
-where it reads what they write, or writes what they use.
-"""
+"""A recorded forward as a program: compiled instructions, their buffers, and weights laid out for them."""
 
 from __future__ import annotations
 
@@ -15,7 +11,8 @@ import numpy as np
 
 from octavo import nn
 from octavo.fast import code, frame
-from octavo.fast.packed import COLUMNS, KINDS, LANES, SPACED, Packed, Room, address, pack
+from octavo.fast.assigning import barriers, shared, strides
+from octavo.fast.packed import KINDS, LANES, LINE, SPACED, Packed, Room, address, pack
 from octavo.fast.recorded import Buffer, Constant, Feed, Operation, Record, Rows, Unrecorded
 from octavo.fast.team import TEAM
 from octavo.nn import Array
@@ -96,8 +93,8 @@ class Program:
         self.packs, self.room = dict[int, Packed]() if packs is None else packs, Room(threads)
         self.places, self.sizes = shared(record)
         self.strides = strides(record, self.places, self.sizes)
-        self.deepest = 0  # columns of the widest matrix
-        self.part = self.heads = self.together = 0  # most numbers of a part, heads, and heads of a group
+        self.prepared = 0  # most numbers of a row that is prepared for a product
+        self.part = self.heads = 0  # most numbers of a part, and heads
         operations = record.operations
         self.words = np.zeros((len(operations), WORDS), np.int64)
         self.counters = np.zeros((len(operations), SPACED), np.int64)
@@ -133,7 +130,8 @@ class Program:
         if name == "linear":
             packed = self.packed(c["weight"])
             panels, blocks = packed.panels.shape
-            self.deepest = max(self.deepest, blocks * packed.kind.group)
+            row = packed.kind.group + packed.kind.offsets  # of each block: its columns, and their sum
+            self.prepared = max(self.prepared, blocks * row)
             bias = 0 if c["bias"] is None else self.keep(np.pad(c["bias"], (0, -len(c["bias"]) % LANES)))
             number = [address(packed.panels), panels, blocks, bias]
             return frame.multiply(KINDS.index(packed.kind)), where + number
@@ -142,7 +140,6 @@ class Program:
         if name == "attention":
             columns = next(n for n in frame.AT_ONCE if c["width"] % n == 0)
             self.part, self.heads = max(self.part, c["width"] + 2), max(self.heads, c["heads"])
-            self.together = max(self.together, c["heads"] // c["groups"])
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
             number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
             return frame.attention(self.cache, columns), where + number
@@ -254,7 +251,7 @@ class Program:
         return frame.BUFFERS + self.places[buffer.number]
 
     def make_room(self, rows: int, room: int) -> None:
-        """Buffers for so many rows, and scratch for what products and scores need."""
+        """Buffers for so many rows, and scratch for each thread: all rows prepared, or the scores of one."""
         if rows > self.rows:
             self.rows = rows
             own = self.places[self.logits.number]
@@ -265,10 +262,8 @@ class Program:
             self.point()
             for buffer, constant in self.constants:
                 self.feed(buffer, constant.row, rows)
-        products = (LANES + self.rows + self.rows // 8 + 1) * self.deepest
-        chunks = -(-room // frame.CHUNK)
-        scores = self.heads * (frame.CHUNK + self.part) + chunks * self.together * self.part
-        need = 4 * max(products, scores) + 64
+        parts = -(-room // frame.CHUNK) * self.part  # of a head
+        need = 4 * max(self.rows * self.prepared, self.heads * (frame.CHUNK + parts)) + LINE
         if self.scratch.shape[1] < need:
             self.scratch = np.zeros((self.threads, need), np.uint8)
             self.frame[frame.THREADS] = self.threads
@@ -312,63 +307,3 @@ class Program:
         pairs = zip(self.inputs, made, strict=True)
         self.frame[self.input(0) :] = [address(array) for pair in pairs for array in pair]
         return made
-
-
-def shared(record: Record) -> tuple[list[int], list[int]]:
-    """Which of few buffers each activation gets -> the number for each, and the widths of the few.
-
-    What is fed, the logits, and what a recurrent model will remember, have buffers of their own.
-    """
-    widths = [-(-width // COLUMNS) * COLUMNS for width in record.widths]
-    ends = {buffer.number: i for i, op in enumerate(record.operations) for buffer in op.buffers}
-    places, sizes = [-1] * len(widths), list[int]()
-    free: dict[int, list[int]] = {}
-    alone = {buffer.number for buffer, _ in record.feeds}
-    alone |= {buffer.number for layer in (record.past, *record.memory) for buffer in layer}
-    if record.logits:
-        alone.add(record.logits.number)
-    for number in sorted(alone):
-        places[number] = len(sizes)
-        sizes.append(widths[number])
-    for i, op in enumerate(record.operations):
-        for number in (buffer.number for buffer in op.buffers if places[buffer.number] < 0):
-            if not free.get(widths[number]):
-                free[widths[number]] = [len(sizes)]
-                sizes.append(widths[number])
-            places[number] = free[widths[number]].pop()
-        for number in {buffer.number for buffer in op.buffers} - alone:
-            if ends[number] == i:
-                free.setdefault(widths[number], []).append(places[number])
-    return places, sizes
-
-
-def strides(record: Record, places: list[int], sizes: list[int]) -> list[int]:
-    """From row to row of each buffer; of what a recurrent model remembers, all layers' stand side by side."""
-    remembered = [places[buffer.number] for layer in record.memory for buffer in layer]
-    past = [places[buffer.number] for buffer in record.past]
-    whole = sum(sizes[place] for place in remembered)
-    return [whole if place in (*past, *remembered) else size for place, size in enumerate(sizes)]
-
-
-def barriers(operations: list[Operation], places: list[int]) -> list[bool]:
-    """Which operations have to wait for those before them.
-
-    Those that a thread computes of the same rows, always, do not wait for each other.
-    """
-    found = list[bool]()
-    done = {False: (set[Any](), set[Any]()), True: (set[Any](), set[Any]())}  # by rows: read, written
-    for op in operations:
-        reads: set[Any] = {places[buffer.number] for buffer in op.reads}
-        writes: set[Any] = {places[op.write.number]} if op.write else set()
-        writes |= {("slots", op.constants["slots"])} if op.name == "append" else set()
-        writes |= {"parts"} if op.name == "attention" else set()
-        reads |= {("slots", op.constants[name]) for name in ("keys", "values") if op.name == "attention"}
-        by_rows = op.name in frame.BY_ROWS
-        others = [done[False]] if by_rows else done.values()
-        waits = any(reads & written or writes & (read | written) for read, written in others)
-        if waits:
-            done = {False: (set(), set()), True: (set(), set())}
-        done[by_rows][0].update(reads)
-        done[by_rows][1].update(writes)
-        found.append(waits)
-    return found

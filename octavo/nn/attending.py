@@ -35,12 +35,23 @@ def empty_cache(layers: int, batch: int, length: int, groups: int, head_width: i
 
 def grow(cache: Cache, length: int) -> Cache:
     """The same memory with room for `length` tokens."""
-    xp = namespace(*cache.keys)  # the position may be of another library, that of the tokens
 
-    def widen(x: Array) -> Array:
-        return xp.concatenate([x, xp.zeros((x.shape[0], length - x.shape[1], *x.shape[2:]), x.dtype)], axis=1)
+    def grown(layers: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(with_slots(x, length) for x in layers)
 
-    return cache._replace(keys=tuple(map(widen, cache.keys)), values=tuple(map(widen, cache.values)))
+    return cache._replace(keys=grown(cache.keys), values=grown(cache.values))
+
+
+def with_slots(x: Array, length: int) -> Array:
+    """Keys or values [B, S, G, K] with `length` slots, at least as many as they have."""
+    xp, had = namespace(x), x.shape[1]
+    if had == length:
+        return x
+    new = xp.zeros((x.shape[0], length, *x.shape[2:]), x.dtype)
+    if xp is not np:
+        return new.at[:, :had].set(x)
+    new[:, :had] = x  # room that nothing was written to costs no memory
+    return new
 
 
 def stored_as(cache: Cache, dtype: str) -> Cache:

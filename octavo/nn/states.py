@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo.nn.attending import Cache, grow
+from octavo.nn.attending import Cache, with_slots
 from octavo.nn.operations import Array, namespace
 
 
@@ -53,12 +53,22 @@ def copy_state(state: Any, rows: Sequence[int] | None = None) -> Any:
     return Cache(tuple(map(copied, state.keys)), tuple(map(copied, state.values)), *others)
 
 
-def join_states(states: Sequence[Any]) -> Any:
-    """One state of the rows of several, with room for the longest; they stay as they are."""
-    if isinstance(states[0], Cache):
-        room = max(state.room for state in states)
-        states = [state if state.room == room else grow(state, room) for state in states]
-    return of_arrays(lambda *parts: namespace(*parts).concatenate(parts), *states)
+def join_states(states: Sequence[Any], room: int = 0) -> Any:
+    """One state of the rows of several, with room for the longest and for `room`; they stay as they are."""
+
+    def joined(*parts: Array) -> Array:
+        return namespace(*parts).concatenate(parts)
+
+    if not isinstance(states[0], Cache):
+        return of_arrays(joined, *states)
+    room = max(room, *(state.room for state in states))
+
+    def slots(*parts: Array) -> Array:  # of one layer after the other: all of them widened are as much again
+        return joined(*(with_slots(x, room) for x in parts))
+
+    keys = tuple(map(slots, *(state.keys for state in states)))
+    values = tuple(map(slots, *(state.values for state in states)))
+    return Cache(keys, values, *of_arrays(joined, *((state.position, state.recent) for state in states)))
 
 
 def write_row(state: Any, row: int, source: Any, source_row: int = 0) -> Any:

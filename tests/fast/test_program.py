@@ -11,7 +11,7 @@ import pytest
 from octavo import models, nn
 from octavo.blocks import FORMATS
 from octavo.fast import Compiled, compiled, frame, pays
-from octavo.fast.packed import COLUMNS, KINDS, OF_FORMAT, address
+from octavo.fast.packed import COLUMNS, KINDS, LINE, OF_FORMAT, address
 from octavo.fast.program import Program
 from octavo.fast.recorded import Record, Unrecorded
 from octavo.fast.recording import Ids, Inputs, Places, Recent, Slots, record
@@ -26,6 +26,7 @@ from .test_packed import blocks_of
 
 RECORDED = [name for name, (kind, _) in CONFIGS.items() if models.architecture(kind) is not models.recurrent]
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
+FENCE = 0xA5
 
 
 def product(weight: Any, x: Any, threads: int = 2, bias: Any = None) -> Any:
@@ -182,22 +183,40 @@ def test_chunks_of_a_long_cache_are_joined_to_the_same_bits(case: str, dtype: st
     np.testing.assert_array_equal(found, np.repeat(whole[:, 690:691], 4, axis=0))
 
 
+def fenced(program: Program) -> Any:
+    """Scratch with more behind it, which the program is not told of."""
+    size = program.scratch.shape[1]
+    program.scratch = np.full((1, size + 4096), FENCE, np.uint8)
+    program.frame[frame.SCRATCH] = address(program.scratch)
+    assert program.frame[frame.SCRATCH_SIZE] == size
+    return program.scratch[0, : size - LINE], program.scratch[0, size - LINE :]
+
+
 def test_many_rows_of_a_very_long_cache_keep_to_their_scratch() -> None:
-    """The parts of all groups at once would need more of it than there is."""
     name, sizes = LONG["two groups of three heads"]
     model, slots = build(name, **sizes), 12_800
     made = record(model.architecture.forward, model.params, model.config, model.init_state(1, 1))
     step = CacheStep(made, 1, "float32", {})
-    program = step.program
-    program.make_room(16, slots)
-    size = program.scratch.shape[1]
-    program.scratch = np.zeros((1, 4 * size), np.uint8)  # of which it is told as much as before
-    program.frame[frame.SCRATCH] = address(program.scratch)
+    step.program.make_room(16, slots)
+    own, behind = fenced(step.program)
     state = model.init_state(16, slots)
     step(ids_of(16, 1), state._replace(position=np.full(16, slots - 1)))
-    assert program.frame[frame.SCRATCH_SIZE] == size
-    assert program.scratch[0, :size].any()
-    assert not program.scratch[0, size:].any()
+    assert (own[-4:] != FENCE).any()  # all of it is needed
+    assert (behind == FENCE).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6, 7, 13])
+@pytest.mark.parametrize("name", [*FORMATS, "float32", "float16"])
+def test_products_use_all_of_their_scratch_and_no_more(name: str, rows: int) -> None:
+    weight = blocks_of(name, 71, 2) if name in FORMATS else np.ones((71, 70), name)
+    made, x = Record(), np.random.default_rng(1).normal(size=(rows, weight.shape[1])).astype(np.float32)
+    made.logits = nn.linear(feed(made, (x.shape[1],), lambda tokens, positions: x), weight).buffer
+    program, ids = Program(made, 1), np.zeros((rows, 1), int)
+    program.make_room(rows, 0)
+    own, behind = fenced(program)
+    program.run(ids, ids, rows)
+    assert (own[-4:] != FENCE).any()
+    assert (behind == FENCE).all()
 
 
 def test_quantised_weights_and_a_wide_model() -> None:

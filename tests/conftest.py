@@ -21,7 +21,7 @@ QUICK = ("xla_cpu_use_fusion_emitters=false", "xla_cpu_parallel_codegen_split_co
 
 
 def quick_flags() -> str:
-    """What has XLA compile for a CPU in a third of the time: the flags that this XLA has, as others end it."""
+    """What has XLA compile in a third of the time, of the flags that this XLA has: one unknown ends it."""
     spec = find_spec("jaxlib")
     folder = Path(spec.origin).parent if spec and spec.origin else Path()
     for file in folder.glob("libjax_common.*"):

@@ -20,7 +20,8 @@ RUN: dict[str, Any] = {"context": 8, "batch": 8, "lr": 1e-2, "dropout": 0.0, "op
 def main() -> None:
     out, model_type, steps, mesh_sizes, *host = sys.argv[1:]
     count = 2 if host else 8  # a process
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={count}"
     import octavo
     from octavo import mesh
     from octavo.cli.train import own_stdout

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,15 +120,24 @@ def test_a_signal_saves_and_the_run_goes_on(number: int, whole: Path, tmp_path: 
 # ---------------------------------------------------------------- within one process
 
 
-def begun(out: Path, steps: int = 40, at: int = 5, **options: Any) -> None:
-    """A run that is interrupted at a step."""
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 40 steps that was interrupted at the fifth."""
+    out = tmp_path_factory.mktemp("interrupted") / "model"
 
     def interrupt(now: octavo.recipe.Report) -> None:
-        if now.step == at:
+        if now.step == 5:
             raise KeyboardInterrupt
 
-    octavo.train(lives.TEXT, steps=steps, out=out, report=interrupt, **lives.RUN | options)
-    assert checkpoint.latest(out) == out / "checkpoints" / f"{at:08}"
+    octavo.train(lives.TEXT, steps=40, out=out, report=interrupt, **lives.RUN)
+    assert checkpoint.latest(out) == out / "checkpoints" / "00000005"
+    return out
+
+
+@pytest.fixture
+def out(interrupted: Path, tmp_path: Path) -> Path:
+    """That run, for one test to go on with or to damage."""
+    return shutil.copytree(interrupted, tmp_path / "model")
 
 
 def resumed(out: Path, text: Any = lives.TEXT, **options: Any) -> Any:
@@ -150,9 +160,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ({"tokenizer": "bpe:300"}, "a run with tokenizer"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(options: dict[str, Any], named: str, tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    begun(out)
+def test_a_checkpoint_of_another_run_is_refused(options: dict[str, Any], named: str, out: Path) -> None:
     before = contents(out)
     with pytest.raises(OctavoError, match=named) as caught:
         resumed(out, **options)
@@ -161,9 +169,7 @@ def test_a_checkpoint_of_another_run_is_refused(options: dict[str, Any], named: 
     assert resumed(out).count()
 
 
-def test_what_is_not_said_again_is_taken_from_the_checkpoint(tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    begun(out)
+def test_what_is_not_said_again_is_taken_from_the_checkpoint(out: Path) -> None:
     model = octavo.train(lives.TEXT, out=out, resume=True)
     whole = octavo.train(lives.TEXT, steps=40, **lives.RUN)
     for name, value in whole.params.items():
@@ -190,9 +196,7 @@ def test_a_folder_without_a_run_is_not_gone_on_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["run.json", "0.safetensors"])
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\x00" * 100, None])
-def test_a_damaged_checkpoint_is_one_line(file: str, damage: bytes | None, tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    begun(out)
+def test_a_damaged_checkpoint_is_one_line(file: str, damage: bytes | None, out: Path) -> None:
     path = out / "checkpoints" / "00000005" / file
     if damage is None:
         path.write_bytes(path.read_bytes()[:-10])
@@ -234,11 +238,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
         np.testing.assert_array_equal(model.params[name], value)
 
 
-def test_a_full_disk_at_the_end_leaves_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "model"
-    begun(out)
+def test_a_full_disk_at_the_end_leaves_the_checkpoint(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = importlib.import_module("octavo.journal")
 
     def refuse(*_: Any) -> None:
@@ -254,17 +254,13 @@ def test_a_full_disk_at_the_end_leaves_the_checkpoint(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
-def test_a_read_only_folder(tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    begun(out)
+def test_a_read_only_folder(out: Path) -> None:
     (out / "checkpoints").chmod(0o500)
     with pytest.raises(OctavoError, match="cannot write a checkpoint"):
         resumed(out, save_every=0)
 
 
-def test_a_checkpoint_holds_all_that_changes(tmp_path: Path) -> None:
-    out = tmp_path / "model"
-    begun(out)
+def test_a_checkpoint_holds_all_that_changes(out: Path) -> None:
     kept = checkpoint.Checkpoint(out / "checkpoints" / "00000005")
     names = {name.split(".")[0] for name in kept.names}
     assert names == {"params", "memory", "best"}

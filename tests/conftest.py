@@ -1,7 +1,9 @@
 """Shared by all tests: small models of every architecture, golden files, and where the corpora are."""
 
+import atexit
 import mmap
 import os
+import shutil
 import tempfile
 import tracemalloc
 from collections.abc import Callable
@@ -33,7 +35,9 @@ def quick_flags() -> str:
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # small models: compiling takes all the time
 if "XLA_FLAGS" not in os.environ:  # the workers of a run are told by the first process
     os.environ["XLA_FLAGS"] = quick_flags()
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="octavo-tests-"))
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled = tempfile.mkdtemp(prefix="octavo-tests-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 GOLDEN = Path(__file__).parent / "golden"

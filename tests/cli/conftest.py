@@ -80,7 +80,7 @@ def start(run: Callable[..., Any]) -> Iterator[Callable[..., subprocess.Popen[by
 
     def popen(args: Sequence[str], program: Sequence[str] = ("-m", "octavo")) -> subprocess.Popen[bytes]:
         root = str(Path(octavo.__file__).parents[1])
-        env = os.environ | {"PYTHONPATH": root, "COLUMNS": "80", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        env = os.environ | {"PYTHONPATH": root, "COLUMNS": "80"}
         pipes: dict[str, Any] = {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,

@@ -64,6 +64,19 @@ def test_json_reports_and_the_log(start: Any) -> None:
     assert [layer.units for layer in octavo.load("new").config.layers[:2]] == [6, 4]
 
 
+def test_a_run_as_xla_compiles_it_for_people(run: Any, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other tests have it compile sooner, and less."""
+    args = ["train", "shelf/text.txt", "--steps", "4", "--context", "8", "--batch", "2", "--json", "--out"]
+    quick = json.loads(run(*args, "quick").stdout.splitlines()[-1])
+    for name in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"):
+        monkeypatch.delenv(name)
+    process = start([*args, "slow"])
+    out, complaints = process.communicate(timeout=120)
+    assert process.returncode == 0, complaints
+    slow = json.loads(out.splitlines()[-1])
+    assert slow["val_loss"] == pytest.approx(quick["val_loss"], rel=1e-4)
+
+
 def test_control_c_saves_what_there_is(start: Any) -> None:
     process = start(["train", "shelf/text.txt", "-o", "new", "--steps", "10000", *SMALL, "--json"])
     assert json.loads(process.stdout.readline())["progress"] == 0.05

@@ -18,7 +18,7 @@ from octavo.errors import OctavoError
 from octavo.idfile import Encoded
 from octavo.model import Model
 from octavo.quant import widened
-from octavo.recipe import AUTO, DEFAULTS, STANDARD, Recipe, named_size
+from octavo.recipe import DEFAULTS, STANDARD, Recipe, named_size
 from octavo.tokenizers.interface import id_dtype
 
 BPE_BLOCKS = 256  # of about a million characters: what byte pairs are learned from, at most
@@ -79,11 +79,15 @@ class Asked:
         """A new model, its recipe, and the text as ids."""
         if self.base is not None:
             return self._continue(text)
-        model_type = AUTO if self.model_type in (None, "auto") else str(self.model_type)
+        unsaid = self.model_type in (None, "auto")
+        model_type = automatic.BRIEF if unsaid else str(self.model_type)
         models.architecture(model_type)  # refuses an unknown type
         recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
         reader = tokenizer_of(self.tokenizer or "char", text)
         ids = text.encode(reader)
+        if unsaid and not self.sizes:  # whose names are those of one type's config
+            model_type = automatic.model_type(recipe, len(ids))
+            recipe = Recipe(**(DEFAULTS[model_type] | self.recipe))
         size = self.size or STANDARD.get(model_type)
         named = named_size(model_type, size) if size else {}
         sizes = sizes_of(model_type, named | self.sizes, recipe)

@@ -128,9 +128,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What a recipe says unless told otherwise, by model type; dropout is as `octavo.automatic` says."""
 
 
-AUTO = "folio"  # what is trained when nobody says otherwise
-
-
 WIDE = {"small": (128, 4, 4), "medium": (384, 6, 6), "large": (768, 12, 12)}  # width, layers, heads
 RECURRENT = {"small": (256,), "medium": (512,), "large": (1024,)}
 LLAMA = {

@@ -6,7 +6,7 @@ import pytest
 
 from octavo import automatic
 from octavo.asked import Asked, Text
-from octavo.recipe import Recipe
+from octavo.recipe import DEFAULTS, Recipe
 
 TEXT = "to be or not to be, that is the question\n" * 25  # 1,025 characters
 
@@ -54,12 +54,58 @@ def test_a_recurrent_model_gets_the_dropout_of_its_epochs(model_type: str) -> No
     assert recipe_of(model_type, epochs=16, context=8, dropout=0.0).dropout == 0
 
 
-def test_transformers_have_dropout_for_what_is_read_often() -> None:
-    for model_type, free in ((None, 2), ("auto", 2), ("folio", 2), ("plain", 4), ("prenorm", 4)):
-        assert recipe_of(model_type, epochs=free, context=8).dropout == 0
-        assert recipe_of(model_type, epochs=free + 1, context=8).dropout == pytest.approx(0.1)
-        assert recipe_of(model_type, epochs=free + 1, context=8, dropout=0.0).dropout == 0
+@pytest.mark.parametrize("model_type", ["plain", "prenorm", "llama", "gpt2"])
+def test_transformers_have_dropout_for_what_is_read_often(model_type: str) -> None:
+    small = {"plain": {"n_layers": 1}, "prenorm": {"n_layers": 1}, "gpt2": {"n_layer": 1}}
+    sizes = small.get(model_type, {"num_hidden_layers": 1})
+
+    def dropout(**recipe: Any) -> float:
+        return (
+            Asked(model_type, None, None, sizes, None, recipe | {"context": 8}).begin(Text(TEXT))[1].dropout
+        )
+
+    assert dropout(epochs=16) == 0
+    assert dropout(epochs=17) == pytest.approx(0.1)
+    assert dropout(epochs=17, dropout=0.0) == 0
+
+
+def test_folio_has_dropout_from_three_epochs_on() -> None:
+    for model_type in (None, "auto", "folio"):
+        assert recipe_of(model_type, epochs=3, context=8).dropout == 0
+        assert recipe_of(model_type, epochs=12, context=8).dropout == pytest.approx(0.25)
+        assert recipe_of(model_type, epochs=12, context=8, dropout=0.0).dropout == 0
+        assert recipe_of(model_type, epochs=99, context=8).dropout == automatic.STRONGEST
     assert recipe_of("rnn", epochs=30, context=8).dropout == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "tokens", "expected"),
+    [
+        ({"minutes": 5}, 10**6, "folio"),
+        ({"minutes": 20}, 10**6, "gpt2"),
+        ({"minutes": 20}, 10**7, "folio"),  # which is read little more than once
+        ({"minutes": 5}, 10**5, "folio"),  # too soon for others
+        ({"epochs": 8}, 10**6, "gpt2"),
+        ({"epochs": 100}, 10**4, "folio"),
+        ({"steps": 10_000}, 10**6, "gpt2"),
+    ],
+)
+def test_what_is_trained_depends_on_the_budget(budget: dict[str, Any], tokens: int, expected: str) -> None:
+    assert automatic.model_type(Recipe(batch=8, **budget), tokens) == expected
+
+
+@pytest.mark.parametrize("said", [None, "auto"])
+def test_a_long_run_trains_what_learns_on(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automatic, "MUCH", 2e4)
+
+    def begun(sizes: dict[str, Any], epochs: float) -> Any:
+        recipe = {"context": 16, "epochs": epochs}
+        model, settings, _ = Asked(said, None, None, sizes, None, recipe).begin(Text(TEXT))
+        return model.model_type, settings.batch
+
+    assert begun({}, 10) == ("folio", DEFAULTS["folio"]["batch"])
+    assert begun({}, 20) == ("gpt2", DEFAULTS["gpt2"]["batch"])
+    assert begun({"d_model": 12}, 20)[0] == "folio"  # a field that only it has
 
 
 def test_the_course_s_sizes_are_not_the_standard() -> None:

@@ -68,7 +68,7 @@ def run(
         Option(
             "--model",
             "-m",
-            help=f"auto (what learns most per minute), {', '.join(DEFAULTS)}. \\[default: auto]",
+            help=f"auto (what learns most in that time), {', '.join(DEFAULTS)}. \\[default: auto]",
             metavar="TYPE",
         ),
     ] = None,

@@ -1,8 +1,8 @@
 """What a recipe leaves to the measure of its budget: the model, and its dropout.
 
 On tiny Shakespeare, by one processor of a laptop, `folio` came to 1.475 in five minutes and the others to no
-less than 1.55; in twenty, in which it reads the text thirteen times, `gpt2` and its kin overtake it. So they
-are trained where a text is read often and there is time to learn much.
+less than 1.55; in ten and twenty, in which it reads the text six to thirteen times, `llama` and its kin
+overtake it. So they are trained where a text is read often and there is time to learn much.
 
 A text that is read fifty times is learned by heart without strong dropout; strong dropout on one that is
 read a few times learns too slowly. In twenty minutes `plain`, which read the text six times, came to 1.53
@@ -21,8 +21,8 @@ from octavo.recipe import Recipe
 
 TOKENS_PER_SECOND = 10_000  # that a small Transformer learns from on two cores, to guess epochs from minutes
 WEIGHTS_PER_SECOND = 1.5e10  # of recurrent models: tokens a second on two cores, times the weights
-OFTEN, MUCH = 8.0, 6e6  # epochs, and tokens to learn from, that are for the model that learns on
-BRIEF, LASTING = "folio", "gpt2"  # what learns most at first, and what does then
+OFTEN, MUCH = 5.0, 5e6  # epochs, and tokens to learn from, that are for the model that learns on
+BRIEF, LASTING = "folio", "llama"  # what learns most at first, and what does then
 FREE = {"folio": 3.0, "gru": 4.0, "lstm": 4.0}  # epochs that need no dropout
 STEPS = {"folio": 0.125, "gru": 0.1, "lstm": 0.1}  # how much dropout each doubling adds
 STRONGEST = 0.4  # of these
@@ -50,7 +50,7 @@ def model_type(recipe: Recipe, tokens: int) -> str:
     Examples
     --------
     >>> [model_type(Recipe(minutes=minutes), 10**6) for minutes in (1, 5, 20)]
-    ['folio', 'folio', 'gpt2']
+    ['folio', 'folio', 'llama']
     """
     read = epochs(recipe, tokens)
     return LASTING if read >= OFTEN and read * tokens >= MUCH else BRIEF

@@ -71,7 +71,7 @@ def train(
         describes them. The end of it (`validation`, a tenth unless said) is held out.
     model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio", ...}, optional
         The architecture. "auto", which is meant unless said, is what our measurements say learns most in
-        that time: `folio`, or `gpt2` where a text will be read often. Each gets the dropout that is right
+        that time: `folio`, or `llama` where a text will be read often. Each gets the dropout that is right
         for how often it will be (`octavo.automatic`).
     tokenizer : str or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a

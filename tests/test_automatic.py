@@ -82,12 +82,12 @@ def test_folio_has_dropout_from_three_epochs_on() -> None:
     ("budget", "tokens", "expected"),
     [
         ({"minutes": 5}, 10**6, "folio"),
-        ({"minutes": 20}, 10**6, "gpt2"),
+        ({"minutes": 20}, 10**6, "llama"),
         ({"minutes": 20}, 10**7, "folio"),  # which is read little more than once
         ({"minutes": 5}, 10**5, "folio"),  # too soon for others
-        ({"epochs": 8}, 10**6, "gpt2"),
+        ({"epochs": 5}, 10**6, "llama"),
         ({"epochs": 100}, 10**4, "folio"),
-        ({"steps": 10_000}, 10**6, "gpt2"),
+        ({"steps": 10_000}, 10**6, "llama"),
     ],
 )
 def test_what_is_trained_depends_on_the_budget(budget: dict[str, Any], tokens: int, expected: str) -> None:
@@ -104,7 +104,7 @@ def test_a_long_run_trains_what_learns_on(said: str | None, monkeypatch: pytest.
         return model.model_type, settings.batch
 
     assert begun({}, 10) == ("folio", DEFAULTS["folio"]["batch"])
-    assert begun({}, 20) == ("gpt2", DEFAULTS["gpt2"]["batch"])
+    assert begun({}, 20) == ("llama", DEFAULTS["llama"]["batch"])
     assert begun({"d_model": 12}, 20)[0] == "folio"  # a field that only it has
 
 

@@ -253,6 +253,9 @@ def test_a_text_shorter_than_a_window_is_refused(text: str) -> None:
         octavo.train(text, steps=1, **SMALL)
     with pytest.raises(OctavoError, match="text"):
         octavo.train(text, steps=1, tokenizer=octavo.tokenizers.char(TEXT), **SMALL)
+    for budget in ({"steps": 1}, {"minutes": 1}):
+        with pytest.raises(OctavoError, match="text"):
+            octavo.train(text, tokenizer=octavo.tokenizers.char(TEXT), **budget)
 
 
 def test_a_folder_that_exists_is_refused_before_any_work(

@@ -24,7 +24,7 @@ WEIGHTS_PER_SECOND = 1.5e10  # of recurrent models: tokens a second on two cores
 OFTEN, MUCH = 5.0, 5e6  # epochs, and tokens to learn from, that are for the model that learns on
 BRIEF, LASTING = "folio", "llama"  # what learns most at first, and what does then
 FREE = {"folio": 3.0, "gru": 4.0, "lstm": 4.0}  # epochs that need no dropout
-STEPS = {"folio": 0.125, "gru": 0.1, "lstm": 0.1}  # how much dropout each doubling adds
+RISE = {"folio": 0.125, "gru": 0.1, "lstm": 0.1}  # how much dropout each doubling adds
 STRONGEST = 0.4  # of these
 RARELY, SLIGHT = 16.0, 0.1  # epochs after which other Transformers have dropout, and how much
 
@@ -71,5 +71,5 @@ def dropout(model_type: str, recipe: Recipe, tokens: int, weights: int) -> float
     pace = WEIGHTS_PER_SECOND / weights if model_type in ("gru", "lstm") else TOKENS_PER_SECOND
     read = epochs(recipe, tokens, pace)
     if model_type in FREE:
-        return min(max(STEPS[model_type] * math.log2(read / FREE[model_type]), 0.0), STRONGEST)
+        return min(max(RISE[model_type] * math.log2(read / FREE[model_type]), 0.0), STRONGEST)
     return SLIGHT if model_type != "rnn" and read > RARELY else 0.0

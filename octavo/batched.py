@@ -46,10 +46,8 @@ class Row:
 
     @property
     def room(self) -> int:
-        """How many tokens its state is to have room for at first; it grows."""
-        return len(self.ids) + min(
-            self.left - 1, FIRST_ROOM
-        )  # the last token that is drawn is read by nobody
+        """How many tokens its state is to have room for at first; nobody reads the last that is drawn."""
+        return len(self.ids) + min(self.left - 1, FIRST_ROOM)
 
 
 class Batch:

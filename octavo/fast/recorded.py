@@ -73,7 +73,7 @@ class Rows:
     def __call__(self, tokens: Array, positions: Array) -> Array:
         """[B, before + T], [B, T] -> [B, T, width]."""
         end, time = tokens.shape[1], positions.shape[1]
-        if self.times == (1,):
+        if (self.times, self.modulus) == ((1,), WRAP):
             return nn.embed(tokens[:, end - time :], self.table)
         rows = np.zeros(positions.shape, np.int64)
         for back, times in enumerate(self.times):

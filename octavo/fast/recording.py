@@ -70,7 +70,7 @@ class Ids(Stand):
 
 
 def _embed(ids: Ids, weight: Array) -> Value:
-    if ids.times == (1,) and isinstance(weight, np.ndarray):
+    if (ids.times, ids.modulus) == ((1,), WRAP) and isinstance(weight, np.ndarray):
         return row_of(ids.record, np.ascontiguousarray(weight))
     return feed(ids.record, (weight.shape[1],), Rows(weight, ids.times, ids.modulus))
 

@@ -183,6 +183,13 @@ def test_chunks_of_a_long_cache_are_joined_to_the_same_bits(case: str, dtype: st
     np.testing.assert_array_equal(found, np.repeat(whole[:, 690:691], 4, axis=0))
 
 
+def test_the_rows_that_a_divided_id_names() -> None:
+    made, table = Record(), np.arange(12, dtype=np.float32).reshape(3, 4)
+    nn.embed(Ids(made).astype(np.uint32) % 3, table)
+    ((_, rows),) = made.feeds
+    np.testing.assert_array_equal(rows(np.array([[7, 5]]), np.array([[0, 1]])), table[None, [1, 2]])
+
+
 def fenced(program: Program) -> Any:
     """Scratch with more behind it, which the program is not told of."""
     size = program.scratch.shape[1]

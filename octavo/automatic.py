@@ -40,7 +40,6 @@ def epochs(recipe: Recipe, tokens: int, tokens_per_second: float = TOKENS_PER_SE
     tokens = max(tokens, 1)  # a text of none is refused where it is cut into windows
     if recipe.epochs is not None:
         return recipe.epochs
-    tokens = max(tokens, 1)  # a text without any is refused by who cuts windows
     if recipe.steps is not None:
         return recipe.steps * recipe.tokens_per_step / tokens
     return 60 * float(recipe.minutes or 0) * tokens_per_second / tokens

@@ -57,6 +57,24 @@ def test_rows_of_several_texts_are_one_state(name: str) -> None:
         np.testing.assert_allclose(found[0], expected[-1], rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("library", ["numpy", "jax"])
+@every
+def test_nothing_is_left_of_a_row_that_gave_way(name: str, library: str) -> None:
+    """Not even where it was no numbers, which weights of 0 do not silence."""
+    texts = [ids_of(n, seed=n) for n in (7, 6, 2)]
+    model, states = read(name, *texts)
+    expected, _ = model.forward(np.array([[*texts[1], 4]]))
+    with jax.enable_x64(True):
+        if library == "jax":
+            model, states = model.with_params(jax.device_put(model.params)), jax.device_put(states)
+        bad = jax.tree.map(lambda x: np.nan * x if x.dtype.kind == "f" else x, states[0])
+        joined = nn.write_row(nn.join_states([bad, states[2]]), 0, states[2])
+        joined = nn.write_row(joined, 1, states[1])  # a longer one beside it, up to which slots are read
+        logits, _ = model.forward(np.array([[4], [4]]), joined)
+    assert np.isfinite(logits).all()
+    np.testing.assert_allclose(logits[1], expected[0, -1:], rtol=2e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("name", ["lstm", "folio"])
 def test_states_of_jax_are_made_of_the_same_numbers(name: str) -> None:
     _, states = read(name, ids_of(3), ids_of(6), ids_of(1))

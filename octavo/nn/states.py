@@ -74,13 +74,17 @@ def join_states(states: Sequence[Any], room: int = 0) -> Any:
 def write_row(state: Any, row: int, source: Any, source_row: int = 0) -> Any:
     """The state with a row in place of one of its own; NumPy writes into it.
 
-    A cache has at least as much room as the row is long.
+    A cache has at least as much room as the row is long. Slots behind it become 0: attention gives them
+    no weight, but 0 times what was no number is none.
     """
     filled = int(source.position[source_row]) if isinstance(source, Cache) else None
 
     def written(x: Array, y: Array, slots: int | None = None) -> Array:
-        new = y[source_row] if slots is None else y[source_row, :slots]
-        at = row if slots is None else (row, slice(slots))
+        if slots is None:
+            return put(x, row, y[source_row])
+        return put(put(x, (row, slice(slots)), y[source_row, :slots]), (row, slice(slots, None)), 0)
+
+    def put(x: Array, at: Any, new: Any) -> Array:
         if namespace(x) is not np:
             return x.at[at].set(new)
         x[at] = new

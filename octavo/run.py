@@ -149,6 +149,7 @@ def run(
     ids: Array,
     held_out: HeldOut,
     *,
+    continued: bool,
     clock: Callable[[], float],
     stopped: Callable[[], bool],
     save_every: float,
@@ -156,7 +157,8 @@ def run(
 ) -> Iterator[tuple[Report, State]]:
     """Go on from a position, step by step, until the budget is spent or `stopped`.
 
-    Yields how it stands, and the state, which the next step spends. `save` is called every so many
+    Yields how it stands, and the state, which the next step spends. Weights that something `continued` from
+    are measured before the first step: what it makes of them may be worse. `save` is called every so many
     seconds, and when the run is stopped before its end, between two steps: after what is done with the
     report of the last.
     """
@@ -165,6 +167,23 @@ def run(
     guess = math.log(learner.model.vocab_size)
     position.progress = max(budget.spent(position.step, position.seconds), position.progress)
     saved, pace = position.seconds, Pace(learner.recipe)
+    if continued and not position.step and held_out.tokens:
+        first = watch.read(state.params)
+        yield (
+            Report(
+                step=0,
+                progress=0.0,
+                tokens=0,
+                seconds=clock(),
+                loss=math.nan,
+                val_loss=first,
+                lr=0.0,
+                tokens_per_second=math.nan,
+                seconds_left=math.nan,
+                val_bits_per_byte=held_out.bits_per_byte(first),
+            ),
+            state,
+        )
     while position.progress < 1:
         before, count = position.progress, position.step + 1
         rate = learning_rate(max(budget.spent(count - 0.5, position.seconds), before), learner.recipe)

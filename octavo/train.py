@@ -84,7 +84,8 @@ def train(
         models, the course's.
     base : Model, str or Path, optional
         A model whose weights, config and tokenizer the new one begins with: anything that `octavo.load`
-        opens; what is quantised is widened to float32.
+        opens; what is quantised is widened to float32. The first report, of step 0, is what they make of the
+        held-out text, and they are returned if nothing that is learned makes less of it.
     field : str
         The field of JSON lines, or the column of Parquet, that holds the text.
     out : str or Path, optional
@@ -167,6 +168,7 @@ def train(
             position,
             learned_from,
             held_out,
+            continued=base is not None,
             clock=lambda: time.perf_counter() - begun,
             stopped=stopped,
             save_every=save_every,

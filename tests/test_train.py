@@ -296,6 +296,7 @@ def test_a_run_can_begin_from_a_model(tmp_path: Path) -> None:
     second = octavo.train(TEXT, steps=60, base=tmp_path / "first", lr=0.02, report=seen.append, context=8)
     assert second.config == first.config
     assert second.tokenizer == first.tokenizer
+    assert [report.step for report in seen] == list(range(61))
     assert seen[1].loss < start + 0.5 < math.log(first.vocab_size)
     assert held_out_loss(second, TEXT, 8) < start
     with pytest.raises(OctavoError, match="has its own model and tokenizer; leave that out"):
@@ -304,6 +305,24 @@ def test_a_run_can_begin_from_a_model(tmp_path: Path) -> None:
     with pytest.raises(OctavoError, match="a context of 8, and 9 is more"):
         octavo.train(TEXT, steps=1, base=transformer, context=9)
     assert octavo.train(TEXT, steps=1, base=transformer).context == 8
+
+
+def test_weights_that_training_does_not_better_are_kept(tmp_path: Path) -> None:
+    first = octavo.train(TEXT, steps=200, lr=0.02, out=tmp_path / "first", **SMALL)
+    seen: list[Report] = []
+    options: dict[str, Any] = {"base": first, "context": 8, "out": tmp_path / "worse"}
+    second = octavo.train(TEXT, steps=1, lr=100.0, warmup=0.0, report=seen.append, **options)
+    assert seen[0].step == 0
+    assert seen[0].tokens == 0
+    assert seen[0].val_loss == pytest.approx(held_out_loss(first, TEXT, 8), abs=1e-4)
+    assert all(report.val_loss is None or report.val_loss > seen[0].val_loss for report in seen[1:])
+    for name, array in first.params.items():
+        np.testing.assert_array_equal(second.params[name], array)
+    _, entry, *_ = (tmp_path / "worse" / "training.jsonl").read_text().splitlines()
+    assert json.loads(entry)["loss"] is None
+    octavo.train(TEXT, steps=2, base=first, context=8, validation=0.0, report=seen.append)
+    assert [report.step for report in seen[-2:]] == [1, 2]
+    assert len([report for report in seen if report.step == 0]) == 1  # nothing was held out
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import octavo
 from octavo.cli.printing import clock, console, emit, reachable
+from octavo.cli.runs import Run
 from octavo.errors import OctavoError
 from octavo.recipe import Report
 from octavo.run import EVALUATIONS
@@ -70,6 +71,8 @@ def line(report: Report) -> str:
     """A report, where there is no terminal to draw a bar on."""
     val_loss = "" if report.val_loss is None else f"val {report.val_loss:.4f}  "
     bits = "" if report.val_bits_per_byte is None else f"{report.val_bits_per_byte:.3f} bits/byte  "
+    if report.step == 0:
+        return f"before training {val_loss}{bits}".rstrip()
     return (
         f"{report.progress:4.0%} step {report.step:<6,} loss {report.loss:.4f}  {val_loss}{bits}"
         f"{_speed(report)}{_left(report)}"
@@ -94,11 +97,11 @@ def _progress() -> Progress:
 
 def _cells(report: Report | None, history: History) -> dict[str, Any]:
     """What stands beside the bar."""
-    if report is None or math.isnan(report.loss):  # the first step compiles, which takes seconds
-        return {"loss": "compiling", "val_loss": "", "speed": "", "left": ""}
     val_loss = ""
     if history.val_loss == history.val_loss:
         val_loss = f"val {history.val_loss:.3f} {history.bits:.2f} bits/byte"
+    if report is None or math.isnan(report.loss):  # the first step compiles, which takes seconds
+        return {"loss": "compiling", "val_loss": val_loss, "speed": "", "left": ""}
     return {
         "loss": f"loss {report.loss:.3f}",
         "val_loss": val_loss,
@@ -118,9 +121,9 @@ def _speed(report: Report) -> str:
     return f"{speed / 1000:.1f}k tok/s" if speed >= 10_000 else f"{speed:,.0f} tok/s"
 
 
-def print_summary(model: octavo.Model, facts: dict[str, Any], out: str, opening: str, again: str) -> None:
+def print_summary(model: octavo.Model, run: Run, out: str, opening: str, again: str) -> None:
     """What became of a run, and what to do next."""
-    screen = console()
+    screen, facts = console(), run.summary
     if facts["interrupted"]:
         screen.print(f"stopped after {facts['steps']:,} steps; saved what there is", style="yellow")
         screen.print(f"go on: {again}", markup=False, soft_wrap=True)
@@ -132,6 +135,13 @@ def print_summary(model: octavo.Model, facts: dict[str, Any], out: str, opening:
             f"{bits:.3f} bits per byte",
             style="bold",
             soft_wrap=True,
+        )
+    if run.in_vain:
+        screen.print(
+            f"no less than before: {out} holds the weights that the run began from, {out}/last the new ones; "
+            "try a lower --lr",
+            style="yellow",
+            markup=False,
         )
     screen.print(f"{facts['steps']:,} steps, {facts['tokens']:,} tokens, {clock(facts['seconds'])}")
     screen.print(

@@ -25,6 +25,12 @@ class Run(NamedTuple):
         """The least loss on the held-out text, in nats per token."""
         return min((r["val_loss"] for r in self.reports if r["val_loss"] is not None), default=None)
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether a whole run left the held-out loss of the weights that it began from where it was."""
+        before = [r["val_loss"] for r in self.reports[:1] if r["step"] == 0]
+        return before == [self.val_loss] and not self.summary["interrupted"]
+
 
 def read_run(model: str) -> Run:
     """The run that made a shipped model or a model folder; the log itself may be named too."""

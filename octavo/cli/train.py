@@ -233,13 +233,14 @@ def run(
         )
     if not mesh.leads():
         return
-    facts = read_run(reachable(out)).summary
+    done = read_run(reachable(out))
     if json:
-        emit(facts | {"out": out, "parameters": trained.count()})
+        emit(done.summary | {"out": out, "parameters": trained.count()})
     else:
         again = [part for part in sys.argv[1:] if part != "--resume"]
-        print_summary(trained, facts, out, opening(files, field), shlex.join(["octavo", *again, "--resume"]))
-    if facts["interrupted"]:
+        resumed = shlex.join(["octavo", *again, "--resume"])
+        print_summary(trained, done, out, opening(files, field), resumed)
+    if done.summary["interrupted"]:
         raise SystemExit(INTERRUPTED)
 
 

@@ -168,6 +168,16 @@ def test_training_goes_on_from_a_gguf_file(run: Any) -> None:
         assert (made.params[name] != np.asarray(array)).any()
 
 
+def test_a_run_that_betters_nothing_says_so(run: Any, narrow: Any) -> None:
+    args = ["train", "shelf/text.txt", "--context", "8", "--batch", "2", "--steps", "1", "--lr"]
+    run(*args, "0.01", "-o", "first", "--model", "gru", "--size", "units=4")
+    out = run(*args, "100", "-o", "worse", "--from", "first").stdout
+    narrow(out)
+    assert re.match(r"before training val [\d.]+  [\d.]+ bits/byte\n100% step 1 ", out)
+    assert "worse holds the weights that the run began from" in " ".join(out.split())
+    assert "no less than before" not in run(*args, "1e-4", "-o", "better", "--from", "first").stdout
+
+
 def test_defaults_are_those_of_the_recipe() -> None:
     assert train.default("clip") == rf"\[default: {Recipe(steps=1).clip:g}]"
     assert train.default("optimizer").startswith((r"\[default: adamw (", r"\[default: muon ("))

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from octavo import nn, prefill
-from octavo.decoding import Memory, check, warn
+from octavo.decoding import check, warn
 from octavo.model import Model, with_room
-from octavo.prefill import Reading
+from octavo.prefill import Memory, Reading
 from octavo.sample import Draws, Sampling, Token
 from octavo.twins import Hurry, stepper, twins_of
 

@@ -11,10 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Unpack
 
-from octavo.decoding import DecodingOptions, Memory
+from octavo.decoding import DecodingOptions
 from octavo.errors import OctavoError
 from octavo.generate import Piece, continued
 from octavo.model import Model
+from octavo.prefill import Memory
 from octavo.templates import Message, checked
 from octavo.turns import read
 

@@ -9,9 +9,8 @@ several tokens of a small model in one call. Where LLVM is not installed, nothin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +19,11 @@ from octavo.checks import is_whole
 from octavo.errors import OctavoError
 from octavo.lookup import Guesses, Lookup
 from octavo.model import Model, with_room
-from octavo.prefill import Reading
+from octavo.prefill import Later, Memory, Reading, set_back
 from octavo.sample import Draws, Sampling, SamplingOptions, Token
 from octavo.twins import Hurry, stepper, twins_of
 
-__all__ = ["DecodingOptions", "Memory", "SamplingOptions", "Token", "tokens"]
+__all__ = ["DecodingOptions", "SamplingOptions", "Token", "tokens"]
 
 FIRST_ROOM = 1024  # tokens to write that the cache has room for at first; it grows
 
@@ -35,59 +34,6 @@ class DecodingOptions(SamplingOptions, total=False):
     lookup: Lookup | bool
     slide: bool
     cache: str | None
-
-
-class Later(NamedTuple):
-    """A state that is made when somebody asks for it: the one after so many tokens."""
-
-    after: Callable[[int], Any]
-    read: int
-
-
-@dataclass
-class Memory:
-    """What a model has read, for a text that goes on later: its ids, and the state after the last of them.
-
-    A step spends the state and may be interrupted half-way, so it is only here between two of them.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    kept: Any = None  # the state, or a `Later`
-
-    @property
-    def state(self) -> Any:
-        """The state after the last of the ids, None if there are none."""
-        return self.kept.after(self.kept.read) if isinstance(self.kept, Later) else self.kept
-
-    def keep(self, ids: list[int], state: Any) -> None:
-        """Remember a state after a step."""
-        self.ids, self.kept = ids, state
-
-    def take(self) -> tuple[list[int], Any]:
-        """What is here, which nobody else gets."""
-        ids, state = self.ids, self.state
-        self.ids, self.kept = [], None
-        return ids, state
-
-    def shared(self, prompt: list[int]) -> tuple[int, Any]:
-        """Take a state, and how many ids of the prompt it is after.
-
-        Of a cache, what stands before the first difference is of use; a recurrent state is that of one text
-        alone. At least one id of the prompt is left to read: what follows the last one is asked for.
-        """
-        ids, state = self.take()
-        pairs = enumerate(zip(ids, prompt[:-1], strict=False))
-        same = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(prompt) - 1))
-        if same == len(ids) or state is None:
-            return same, state
-        if not isinstance(state, nn.Cache) or state.recent:
-            return 0, None
-        return same, set_back(state, same)
-
-
-def set_back(state: nn.Cache, length: int) -> nn.Cache:
-    """The cache with the first `length` tokens alone; what is behind them is written over."""
-    return state._replace(position=0 * state.position + length)
 
 
 def tokens(
@@ -167,7 +113,7 @@ def tokens(
     prompt = check(model, ids, limit, stop, sampling, reading)
     guesses = None
     if lookup is not False:
-        _check_lookup(model)
+        _check_lookup(model, lookup)
         guesses = Guesses(prompt.tolist(), Lookup() if lookup is True else lookup)
     return _draw(model, prompt, limit, frozenset(stop), sampling, memory or Memory(), reading, guesses)
 
@@ -191,8 +137,10 @@ def check(
     return prompt
 
 
-def _check_lookup(model: Model) -> None:
+def _check_lookup(model: Model, lookup: Lookup | bool) -> None:
     """Refuse a model whose state cannot go back to before a guess that was wrong."""
+    if not isinstance(lookup, bool | Lookup):
+        raise OctavoError(f"lookup is true, false, or an octavo.lookup.Lookup, not {lookup!r}")
     state = model.init_state(1, 1)
     if not isinstance(state, nn.Cache) or state.recent:
         raise OctavoError(

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Unpack, overload
 
-from octavo.decoding import DecodingOptions, Memory, tokens
+from octavo.decoding import DecodingOptions, tokens
 from octavo.model import Model
+from octavo.prefill import Memory
 from octavo.sample import Token
 from octavo.texts import Piece, Stop, Writer, planned, prompt_ids
 

@@ -1,5 +1,7 @@
 """How a model reads what it is to go on with: in chunks, into a cache, within its context.
 
+What it has read before, of the same text, it need not read again: that is a `Memory`.
+
 Past the context there are three ways. A course model reads on, after a warning. One of a published family is
 not let (`Model.enforced`). Or the text slides: what is read of it is what `window` says.
 """
@@ -8,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -133,6 +135,59 @@ def chunks(length: int, start: int = 0) -> Iterator[tuple[int, int]]:
         end = min(start + max(min(PROMPT_CHUNK, PROMPT_SCORES // (start + PROMPT_CHUNK)), 1), length)
         yield start, end
         start = end
+
+
+class Later(NamedTuple):
+    """A state that is made when somebody asks for it: the one after so many tokens."""
+
+    after: Callable[[int], Any]
+    read: int
+
+
+@dataclass
+class Memory:
+    """What a model has read, for a text that goes on later: its ids, and the state after the last of them.
+
+    A step spends the state and may be interrupted half-way, so it is only here between two of them.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    kept: Any = None  # the state, or a `Later`
+
+    @property
+    def state(self) -> Any:
+        """The state after the last of the ids, None if there are none."""
+        return self.kept.after(self.kept.read) if isinstance(self.kept, Later) else self.kept
+
+    def keep(self, ids: list[int], state: Any) -> None:
+        """Remember a state after a step."""
+        self.ids, self.kept = ids, state
+
+    def take(self) -> tuple[list[int], Any]:
+        """What is here, which nobody else gets."""
+        ids, state = self.ids, self.state
+        self.ids, self.kept = [], None
+        return ids, state
+
+    def shared(self, prompt: list[int]) -> tuple[int, Any]:
+        """Take a state, and how many ids of the prompt it is after.
+
+        Of a cache, what stands before the first difference is of use; a recurrent state is that of one text
+        alone. At least one id of the prompt is left to read: what follows the last one is asked for.
+        """
+        ids, state = self.take()
+        pairs = enumerate(zip(ids, prompt[:-1], strict=False))
+        same = next((i for i, (a, b) in pairs if a != b), min(len(ids), len(prompt) - 1))
+        if same == len(ids) or state is None:
+            return same, state
+        if not isinstance(state, nn.Cache) or state.recent:
+            return 0, None
+        return same, set_back(state, same)
+
+
+def set_back(state: nn.Cache, length: int) -> nn.Cache:
+    """The cache with the first `length` tokens alone; what is behind them is written over."""
+    return state._replace(position=0 * state.position + length)
 
 
 def _check_memory(model: Model, length: int, cache: str | None) -> None:

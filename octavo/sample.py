@@ -21,6 +21,7 @@ from octavo.errors import OctavoError
 from octavo.nn import Array
 
 RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+STRONGEST = 1e30  # bias, which float32 holds with any logit
 GREEDY = 1e-5  # a temperature so low that dividing by it overflows before it leaves a second choice
 MANY = 4096  # tokens of a vocabulary that is not sorted whole for a draw
 ABOVE = 512  # of which as many are looked at first
@@ -136,9 +137,14 @@ class Sampling:
                 continue
             if not is_number(value) or not holds(value):
                 raise OctavoError(f"{name} must be {expected}, not {value!r}")
+        if self.logit_bias is not None and not isinstance(self.logit_bias, Mapping):
+            found = reprlib.repr(self.logit_bias)
+            raise OctavoError(f"logit_bias must be a mapping of token ids to numbers, not {found}")
         for token, bias in (self.logit_bias or {}).items():
-            if not is_whole(token) or not is_number(bias) or bias == np.inf:
-                raise OctavoError(f"logit_bias gives a token a number or -inf, not {bias!r} to {token!r}")
+            if not is_whole(token) or not is_number(bias) or not (abs(bias) <= STRONGEST or bias == -np.inf):
+                raise OctavoError(
+                    f"logit_bias gives a token a number (-1e30 to 1e30) or -inf, not {bias!r} to {token!r}"
+                )
 
     def check(self, vocab_size: int) -> None:
         """Refuse a bias of tokens that the model does not have, or of all that it has."""

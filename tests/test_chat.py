@@ -9,7 +9,7 @@ import pytest
 import octavo
 from octavo import OctavoError, fast, models, tokenizers, turns
 from octavo.chat import Conversation
-from octavo.decoding import Memory
+from octavo.prefill import Memory
 
 from .conftest import build
 from .test_templates import CASES, CHAT, CONVERSATIONS, source

@@ -7,9 +7,9 @@ import pytest
 
 import octavo
 from octavo import OctavoError
-from octavo.decoding import Memory
 from octavo.lookup import FIRST, MOST, Guesses, Lookup
 from octavo.model import Model
+from octavo.prefill import Memory
 
 from .conftest import build
 
@@ -94,6 +94,12 @@ def test_guesses_end_with_the_context_and_go_on_when_it_slides() -> None:
             found = list(octavo.tokens(model, PROMPT, temperature=0, lookup=True, **options))
             assert [t.id for t in found] == [t.id for t in plain]
             assert len(found) == options["limit"]
+
+
+@pytest.mark.parametrize("lookup", [None, 1, "yes"])
+def test_what_is_no_lookup_is_refused(lookup: Any) -> None:
+    with pytest.raises(OctavoError, match=f"lookup is true, false, or .*Lookup, not {lookup!r}"):
+        octavo.tokens(build("plain"), [1], limit=1, lookup=lookup)
 
 
 def test_what_cannot_go_back_is_refused_at_the_call() -> None:

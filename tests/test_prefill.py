@@ -10,9 +10,8 @@ import pytest
 import octavo
 from octavo import OctavoError, models, texts
 from octavo.chat import Conversation
-from octavo.decoding import Memory
 from octavo.model import Model
-from octavo.prefill import window
+from octavo.prefill import Memory, window
 from octavo.tokenizers import from_ranks, post_processor
 
 from .conftest import CONFIGS, V, build

@@ -228,7 +228,7 @@ def test_tokens_come_as_often_as_their_probability_says(options: dict[str, Any])
         *(("top_p", v) for v in (0, -0.1, 1.1, float("nan"))),
         *(("min_p", v) for v in (-0.1, 1.1, float("nan"))),
         *(("repetition_penalty", v) for v in (0, -1, float("nan"), float("inf"))),
-        *(("logit_bias", v) for v in ({0: float("nan")}, {0: float("inf")})),
+        *(("logit_bias", v) for v in ({0: float("nan")}, {0: float("inf")}, {0: 1e39}, {0: -1e39}, [0.5], 5)),
         ("seed", -1),
     ],
 )

@@ -280,9 +280,9 @@ def process_start() -> float:
 
 def opening(files: list[str], field: str) -> str:
     """The first words of the texts: a prompt that the new model can read."""
-    text = next(iter(data.blocks(data.sources(files[:1]), field)))[:10_000]
-    first = next((row for row in text.splitlines() if row.strip()), text)
-    return " ".join(first.split()[:3])[:30]
+    texts = data.blocks(data.sources(files), field)
+    rows = (row for text in texts for row in text[:10_000].splitlines() if row.strip())
+    return " ".join(next(rows, "").split()[:3])[:30]
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@
     code.py          machine code, kept on disk and loaded
 
     compiling.py     how it is made, which is not done twice
-    translating.py   Python as LLVM's code; calls.py: what a function's names stand for
+    translating.py   Python as LLVM's code: statements; expressions.py: values; calls.py: names
     arithmetic.py    of numbers; types.py: whose types
     instructions.py  operations on a row; attending.py: those on a cache; convolving.py: on rows before it
     drawing.py       a draw; laying.py: weights

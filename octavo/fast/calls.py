@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-from octavo.fast.arithmetic import Number
+from octavo.fast.arithmetic import Number, known, numbered
+from octavo.fast.emitting import cell
+from octavo.fast.types import llvm_type
 
 BUILTINS = {"min": min, "max": max, "range": range, "int": int}
 
@@ -49,7 +51,7 @@ class Slot(NamedTuple):
 
 
 def carray(at: Any, shape: tuple[int]) -> Any:
-    """The array of so many numbers at an address; `Translator` knows it, Python cannot."""
+    """The array of so many numbers at an address; `expressions` knows it, Python cannot."""
     raise NotImplementedError
 
 
@@ -97,9 +99,10 @@ class Loop(NamedTuple):
 
 
 class Call:
-    """A function that is being written out."""
+    """A function that is written out at the builder's place; `inline` writes out those that it calls."""
 
-    def __init__(self, called: Compiled) -> None:
+    def __init__(self, builder: Any, called: Compiled, inline: Callable[[Compiled, list[Any]], Any]) -> None:
+        self.b, self.inline = builder, inline
         self.function, self.fast = called.function, called.fast
         self.tree, self.times = syntax(self.function)
         self.names: dict[str, Any] = {}
@@ -107,6 +110,17 @@ class Call:
         self.loops: list[Loop] = []
         self.end: Any = None  # where the callee goes on, if this has returned from its middle
         self.result: Any = None
+
+    def read(self, name: str) -> Any:
+        """What a name stands for."""
+        if name not in self.names:
+            if name in self.times:
+                raise Untranslatable(f"{name} may have no value here, or one of several types")
+            return self.outside(name)
+        for loop in self.loops:
+            loop.read.add(name)
+        found = self.names[name]
+        return Number(found.type, self.b.load(found.place)) if isinstance(found, Slot) else found
 
     def outside(self, name: str) -> Any:
         """What a name is to Python, around the function."""
@@ -118,3 +132,26 @@ class Call:
         if name in BUILTINS:
             return BUILTINS[name]
         raise Untranslatable(f"there is no {name}")
+
+    def give(self, name: str, value: Any) -> None:
+        """Give a name a value: a place in memory where it changes, which LLVM makes a register of."""
+        if self.times[name] > 1 and (known(value) or isinstance(value, Number)):
+            number = numbered(value)
+            slot = self.slots.get((name, number.type)) or self.slot(number.type)
+            self.slots[name, number.type] = slot
+            self.b.store(number.value, slot.place)
+            value = slot
+        self.stand(name, value)
+
+    def stand(self, name: str, value: Any) -> None:
+        """Let a name stand for something else from here to the end of the block."""
+        if name in self.names and self.names[name] is not value:
+            if any(name in loop.read for loop in self.loops):
+                raise Untranslatable(f"{name} has several types in a loop")
+            for loop in self.loops:
+                loop.changed.add(name)
+        self.names[name] = value
+
+    def slot(self, type_: Any) -> Slot:
+        """A place for a number."""
+        return Slot(type_, cell(self.b, llvm_type(type_)))

@@ -33,7 +33,8 @@ if find_spec("llvmlite") is None:
     raise ImportError("there is no LLVM: pip install llvmlite")
 
 SOURCES = (
-    *("frame", "packed", "linking", "compiling", "calls", "translating", "arithmetic", "types", "emitting"),
+    *("frame", "packed", "linking", "compiling"),
+    *("translating", "expressions", "calls", "arithmetic", "types", "emitting"),
     *("machine", "lanes", "scoring"),
     *("instructions", "attending", "convolving", "drawing", "laying", "working"),
 )

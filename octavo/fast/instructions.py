@@ -105,22 +105,14 @@ def prepare_rows(frame: int, args: int, kind: int, prepared: int, sums: int) -> 
 
 @compiled
 def multiply_rows(
-    kind: int, rows: int, at: int, blocks: int, x: int, sums: int, y: int, stride: int, asks: int
+    most: int, kind: int, rows: int, at: int, blocks: int, x: int, sums: int, y: int, stride: int, asks: int
 ) -> None:
-    """One to six rows with a panel."""
-    kind = literally(kind)
-    if rows == 6:
-        product(kind, 6, at, blocks, x, sums, y, stride, asks)
-    elif rows == 5:
-        product(kind, 5, at, blocks, x, sums, y, stride, asks)
-    elif rows == 4:
-        product(kind, 4, at, blocks, x, sums, y, stride, asks)
-    elif rows == 3:
-        product(kind, 3, at, blocks, x, sums, y, stride, asks)
-    elif rows == 2:
-        product(kind, 2, at, blocks, x, sums, y, stride, asks)
+    """One row to `most` with a panel: how many is known where the product is written out."""
+    most, kind = literally(most), literally(kind)
+    if most == 1 or rows == most:
+        product(kind, most, at, blocks, x, sums, y, stride, asks)
     else:
-        product(kind, 1, at, blocks, x, sums, y, stride, asks)
+        multiply_rows(most - 1, kind, rows, at, blocks, x, sums, y, stride, asks)
 
 
 @compiled
@@ -148,7 +140,9 @@ def multiply(frame: int, args: int, thread: int, kind: int) -> None:
             r = 0
             while r < rows:
                 some, x, of_x = together(rows, r), prepared + 4 * r * width, sums + 4 * r * blocks
-                multiply_rows(kind, some, at, blocks, x, of_x, to + r * stride, stride, int(r == 0))
+                multiply_rows(
+                    lanes.ROWS, kind, some, at, blocks, x, of_x, to + r * stride, stride, int(r == 0)
+                )
                 r += some
             if bias:
                 offset = singles(bias + 4 * LANES * panel)

@@ -77,23 +77,6 @@ def _record(kind: Kind) -> np.dtype[np.void]:
     return np.dtype([*fields, ("q", stored, (kind.group // columns, LANES))])
 
 
-KINDS = (
-    Kind("nibbles", "<f2", minimum=True),  # Q4_1
-    Kind("nibbles", "<f2", middle=8),  # Q4_0
-    Kind("bytes", "<f2"),  # Q8_0, Q5_0
-    Kind("bytes", "<f2", minimum=True),  # Q5_1
-    Kind("nibbles", "<f4", minimum=True),  # Q4_K
-    Kind("bytes", "<f4", minimum=True),  # Q5_K
-    Kind("bytes", "<f4", group=16),  # Q3_K, Q6_K
-    Kind("nibbles", "<f4", minimum=True, group=16),  # Q2_K
-    Kind("float32"),
-    Kind("float16"),
-    Kind("bfloat16"),
-    Kind("nibbles", "<f4", middle=8),  # these where the processor does not read halves
-    Kind("bytes", "<f4"),
-)
-"""Every layout that there are products for."""
-
 PLAIN = {"Q4_0": (1, 4, 4), "Q4_1": (2, 4, 4), "Q8_0": (1, 32, 1)}
 """Block formats whose bytes are those of a panel in another order: halves, other numbers, bytes of these."""
 
@@ -112,6 +95,10 @@ OF_FORMAT = {
     "BF16": Kind("bfloat16"),
 }
 """The layout of each block format."""
+
+WIDENED = [kind._replace(scale="<f4") for kind in OF_FORMAT.values() if kind.scale]
+KINDS = tuple(dict.fromkeys([Kind("float32"), *OF_FORMAT.values(), *WIDENED]))
+"""Every layout that there are products for: scales are widened where the processor does not read halves."""
 
 
 class Packed(NamedTuple):
@@ -226,7 +213,7 @@ def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = Non
             weight, name = np.asarray(weight, np.float32), "float32"
         if name == "float32" and halves and are_halves(weight):
             packed = _pack_floats(weight.astype(np.float16), Kind("float16"), room)
-            room.fill()  # before the copy goes
+            room.fill()  # so that one copy is there at a time
             return packed
         return _pack_floats(weight, Kind(name), room)
     kind, format = OF_FORMAT[weight.format.name], weight.format
@@ -266,25 +253,13 @@ def address(array: Array) -> int:
 def _pack_floats(numbers: Array, kind: Kind, room: Room) -> Packed:
     rows, width = numbers.shape
     panels = room.take((-(-rows // LANES), -(-width // COLUMNS)), kind.record)
-    if width % COLUMNS == 0 and numbers.strides[1] == numbers.itemsize:
-        room.lay(numbers.reshape(rows, -1, COLUMNS), panels, (0, COLUMNS, numbers.itemsize))
-        return Packed(kind, panels, rows, width)
-    full = rows // LANES
-    for first, count, lanes in ((0, full, LANES), (full, 1, rows % LANES)):
-        some = (
-            numbers[first * LANES : first * LANES + count * lanes].reshape(count, lanes, width)
-            if lanes
-            else None
-        )
-        if some is None or not count:
-            continue
-        whole = width // COLUMNS * COLUMNS
-        q = panels["q"][first : first + count]  # [panels, blocks, columns, lanes]
-        q[:, : whole // COLUMNS, :, :lanes] = (
-            some[..., :whole].reshape(count, lanes, -1, COLUMNS).transpose(0, 2, 3, 1)
-        )
-        if width > whole:
-            q[:, -1, : width - whole, :lanes] = some[..., whole:].transpose(0, 2, 1)
+    copied = width % COLUMNS != 0 or numbers.strides[1] != numbers.itemsize
+    if copied:
+        given, numbers = numbers, np.zeros((rows, panels.shape[1] * COLUMNS), numbers.dtype)
+        numbers[:, :width] = given
+    room.lay(numbers.reshape(rows, -1, COLUMNS), panels, (0, COLUMNS, numbers.itemsize))
+    if copied:
+        room.fill()  # so that one copy is there at a time
     return Packed(kind, panels, rows, width)
 
 

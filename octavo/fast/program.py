@@ -125,7 +125,7 @@ class Program:
 
     def instruction(self, op: Operation) -> tuple[str, list[int]]:
         """The name of what computes an operation, and its own arguments."""
-        c, name, number = op.constants, op.name, list[int]()
+        c, name = op.constants, op.name
         where = [n for buffer in op.buffers for n in self.place(buffer)]
         if name == "linear":
             packed = self.packed(c["weight"])
@@ -133,27 +133,25 @@ class Program:
             row = packed.kind.group + packed.kind.offsets  # of each block: its columns, and their sum
             self.prepared = max(self.prepared, blocks * row)
             bias = 0 if c["bias"] is None else self.keep(np.pad(c["bias"], (0, -len(c["bias"]) % LANES)))
-            number = [address(packed.panels), panels, blocks, bias]
-            return frame.multiply(KINDS.index(packed.kind)), where + number
+            own = [address(packed.panels), panels, blocks, bias]
+            return frame.multiply(KINDS.index(packed.kind)), [*where, *own]
         if name == "append":
             return frame.append(self.cache), [*where, len(self.sizes) + c["slots"], c["width"]]
         if name == "attention":
             columns = next(n for n in frame.AT_ONCE if c["width"] % n == 0)
             self.part, self.heads = max(self.part, c["width"] + 2), max(self.heads, c["heads"])
             slots = [len(self.sizes) + c["keys"], len(self.sizes) + c["values"]]
-            number = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
-            return frame.attention(self.cache, columns), where + number
+            own = [*slots, c["heads"], c["groups"], c["width"], c["window"], self.keep(c["scale"])]
+            return frame.attention(self.cache, columns), [*where, *own]
         if name == "causal_conv":
             taps, width = c["weight"].shape
             inputs = self.input(c["inputs"]) - frame.BUFFERS
             return name, [*where, width, self.keep(c["weight"]), taps - 1, inputs]
         if name in (*frame.SINGLES, *frame.PAIRS):
-            number = [op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
-            return name, where + number
+            return name, [*where, op.reads[0].width, self.keep(c["cap"]) if "cap" in c else 0]
         if name in ("rms_norm", "layer_norm"):
-            number = [c["width"], op.reads[0].width // c["width"]]
-            number += [0 if n is None else self.keep(n) for n in (c["eps"], c["gain"], c.get("bias"))]
-            return name, where + number
+            own = [0 if n is None else self.keep(n) for n in (c["eps"], c["gain"], c.get("bias"))]
+            return name, [*where, c["width"], op.reads[0].width // c["width"], *own]
         if name == "rotate":
             return name, [*where, c["width"], c["heads"]]
         raise Unrecorded(name)

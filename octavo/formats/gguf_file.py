@@ -35,7 +35,7 @@ MOST_AXES = 4
 
 NUMBERS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?"}
 NUMBERS |= {10: "<u8", 11: "<i8", 12: "<f8"}
-UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, FLOAT64 = 4, 5, 6, 7, 8, 9, 10, 12
+UINT32, FLOAT32, BOOL, STRING, ARRAY, INT64 = 4, 6, 7, 8, 9, 11
 F32 = 0  # the one type of tensors that is no block format
 BY_CODE = {format.code: format for format in FORMATS.values()}
 
@@ -300,7 +300,7 @@ def _value(value: Any) -> bytes:
     if isinstance(value, int):
         if 0 <= value < 2**32:
             return struct.pack("<II", UINT32, value)
-        return struct.pack("<Iq", 11, value)
+        return struct.pack("<Iq", INT64, value)
     if isinstance(value, float):
         return struct.pack("<If", FLOAT32, value)
     if isinstance(value, str):

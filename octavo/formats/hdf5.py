@@ -29,17 +29,8 @@ LONGEST_PATH = 1024  # characters of the names of an object and of the groups ar
 NOWHERE, LINKED = 2**64 - 1, -1  # an address that means none; and, here, one that is another path
 
 # types of header messages (section IV.A.2)
-DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE = (
-    1,
-    3,
-    7,
-    8,
-    11,
-    12,
-    16,
-    17,
-)
-LINK_INFO, LINK = 2, 6
+DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT = 1, 2, 3, 6, 7, 8
+FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE = 11, 12, 16, 17
 
 # (bytes, exponent's place and bits, mantissa's place and bits, bias) of IEEE floats
 FLOATS = {(2, 10, 5, 0, 10, 15), (4, 23, 8, 0, 23, 127), (8, 52, 11, 0, 52, 1023)}
@@ -78,14 +69,14 @@ def read(data: bytes) -> Contents:
         raise OctavoError("this is no HDF5 file: it does not begin with the HDF5 signature")
     try:
         return _Reader(data).contents()
+    except OctavoError:
+        raise
     except (struct.error, IndexError, ValueError, OverflowError) as error:
-        if isinstance(error, OctavoError):
-            raise
         raise OctavoError(f"the HDF5 file is damaged or cut short: {error}") from None
 
 
 class _Reader:
-    """One pass over a file. A field that lies outside the file raises struct.error."""
+    """One pass over a file; what is damaged raises ValueError, struct.error or IndexError."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.seen, self.steps, self.bytes_left = data, set[int](), 0, len(data)
@@ -100,30 +91,30 @@ class _Reader:
     def inside(self, offset: int, size: int = 0) -> int:
         """The offset, if `size` bytes from there on are in the file."""
         if not 0 <= offset <= offset + size <= len(self.data):
-            raise OctavoError(f"the HDF5 file is damaged or cut short: it points to byte {offset + size}")
+            raise ValueError(f"it points to byte {offset + size}")
         return offset
 
     def step(self) -> None:
         """Count a unit of work; a file can ask for more of it than it has bytes."""
         self.steps += 1
         if self.steps > MOST_STEPS:
-            raise OctavoError("the HDF5 file is damaged: its structure has no end")
+            raise ValueError("its structure has no end")
 
     def visit(self, address: int, signature: bytes = b"") -> int:
         """An address that no other one may lead to again, and what stands there."""
         self.step()
         if address in self.seen:
-            raise OctavoError("the HDF5 file is damaged, or has an object of two names")
+            raise ValueError("two parts are in one place, or an object has two names")
         self.seen.add(address)
         if not self.data.startswith(signature, self.inside(address)):
-            raise OctavoError(f"the HDF5 file is damaged: there is no {signature.decode()} at byte {address}")
+            raise ValueError(f"there is no {signature.decode()} at byte {address}")
         return address
 
     def spend(self, size: int) -> None:
         """Charge what is handed out to the size of the file, so that no byte is handed out twice."""
         self.bytes_left -= size
         if self.bytes_left < 0:
-            raise OctavoError("the HDF5 file is damaged: its parts overlap, or have paths longer than itself")
+            raise ValueError("its parts overlap, or have paths longer than itself")
 
     # ------------------------------------------------------------ the tree
 
@@ -136,18 +127,14 @@ class _Reader:
             )
         base, _, end = self.at("QQQ", 24 + 4 * version)
         if base or end > len(self.data):
-            raise OctavoError(
-                f"the HDF5 file is damaged or cut short: it was {end} bytes, and is {len(self.data)}"
-            )
+            raise ValueError(f"it was {end} bytes, and is {len(self.data)}")
         _, root = self.at("QQ", 56 + 4 * version)
         found = Contents()
         waiting = [("", root)]
         while waiting:
             path, address = waiting.pop()
             if len(path) > LONGEST_PATH:
-                raise OctavoError(
-                    "the HDF5 file is damaged: its groups are too deep, or their names too long"
-                )
+                raise ValueError("its groups are too deep, or their names too long")
             waiting += self.read_object(path, address, found)
         return found
 
@@ -179,7 +166,7 @@ class _Reader:
         """(type, start, size) of the messages of an object header (section IV.A.1.a)."""
         version, _, _, _, size = self.at("BBHII", self.visit(address))
         if version != 1:
-            raise OctavoError("the HDF5 file is damaged, or of a newer layout than Keras writes")
+            raise ValueError("an object has a newer layout than Keras writes")
         blocks = [(address + 16, size)]
         while blocks:
             start, size = blocks.pop()
@@ -188,7 +175,7 @@ class _Reader:
                 self.step()
                 kind, size, flags = self.at("HHB", start)
                 if flags & 2:
-                    raise OctavoError("the HDF5 file is damaged, or shares parts as Keras never does")
+                    raise ValueError("objects share parts, as Keras never has it")
                 self.inside(start + 8, size)
                 if kind == CONTINUATION:
                     block, length = self.at("QQ", start + 8)
@@ -206,7 +193,7 @@ class _Reader:
         (length,) = self.at(width, at)
         at += struct.calcsize(width)
         if version != 1 or at + length > end:
-            raise OctavoError("the HDF5 file is damaged: a member of a group has a name of an unknown form")
+            raise ValueError("a member of a group has a name of an unknown form")
         self.spend(length)
         name = self.data[at : at + length].decode("utf-8", "replace")
         return name, LINKED if is_link else self.at("Q", at + length)[0]
@@ -221,7 +208,7 @@ class _Reader:
             node = self.visit(nodes.pop(), b"TREE")
             kind, level, entries = self.at("BBH", node + 4)
             if kind:
-                raise OctavoError("the HDF5 file is damaged: a group has the index of an array")
+                raise ValueError("a group has the index of an array")
             for i in range(entries):
                 self.step()
                 (child,) = self.at("Q", node + 32 + 16 * i)
@@ -257,7 +244,7 @@ class _Reader:
         """The shape of a dataspace message (section IV.A.2.b); a null space has the shape (0,)."""
         version, rank, _, kind = self.at("BBBB", start)
         if version not in (1, 2) or rank > 32:
-            raise OctavoError("the HDF5 file is damaged: an array has a shape of an unknown form")
+            raise ValueError("an array has a shape of an unknown form")
         if version == 2 and kind == 2:
             return (0,)
         return self.at(f"{rank}Q", start + (8 if version == 1 else 4))
@@ -268,9 +255,7 @@ class _Reader:
         """Note an array, or why it is not read."""
         first = {kind: start for kind, start, _ in reversed(messages)}
         if DATASPACE not in first or DATATYPE not in first:
-            raise OctavoError(
-                f"the HDF5 file is damaged: an array has no {'type' if DATASPACE in first else 'shape'}"
-            )
+            raise ValueError(f"an array has no {'type' if DATASPACE in first else 'shape'}")
         shape, element = self.read_shape(first[DATASPACE]), self.read_type(first[DATATYPE])
         count, halves = math.prod(shape), False
         place = self.place(first, count * element.size)
@@ -295,13 +280,13 @@ class _Reader:
             return "is compressed or in chunks, which Keras never writes; save the model again with Keras"
         if kind == 0:  # in the header itself
             if self.at("H", first[LAYOUT] + 2)[0] < size:
-                raise OctavoError("the HDF5 file is damaged: an array is larger than its place")
+                raise ValueError("an array is larger than its place")
             return self.inside(first[LAYOUT] + 4, size)
         address, length = self.at("QQ", first[LAYOUT] + 2)
         if size and address == NOWHERE:
             return "was declared and never written"
         if length < size:
-            raise OctavoError("the HDF5 file is damaged: an array is larger than its place")
+            raise ValueError("an array is larger than its place")
         return self.inside(address, size) if size else 0
 
     # ------------------------------------------------------------ attributes
@@ -314,7 +299,7 @@ class _Reader:
                 continue
             version, flags, *sizes = self.at("BBHHH", start)
             if version not in (1, 2, 3) or (flags and version > 1):
-                raise OctavoError("the HDF5 file is damaged, or has attributes of an unknown form")
+                raise ValueError("it has attributes of an unknown form")
             padded = [-(-n // 8) * 8 if version == 1 else n for n in sizes]
             name_at = start + (9 if version == 3 else 8)
             type_at, shape_at, data_at = (name_at + sum(padded[:i]) for i in (1, 2, 3))
@@ -329,7 +314,7 @@ class _Reader:
     def strings(self, start: int, end: int, element: Type, count: int) -> list[str]:
         """`count` strings from `start`: in place, or of any length in a global heap (section III.E)."""
         if not element.size or count > (end - start) // element.size:
-            raise OctavoError("the HDF5 file is damaged: a text attribute is larger than its place")
+            raise ValueError("a text attribute is larger than its place")
         found = []
         for i in range(count):
             self.step()
@@ -348,7 +333,7 @@ class _Reader:
         """The text from `start` to the first zero byte."""
         stop = self.data.find(b"\0", self.inside(start), end)
         if stop < 0:
-            raise OctavoError("the HDF5 file is damaged: a name has no end")
+            raise ValueError("a name has no end")
         self.spend(stop - start)
         return self.data[start:stop].decode("utf-8", "replace")
 

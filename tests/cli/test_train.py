@@ -108,6 +108,16 @@ def test_control_c_says_how_to_go_on(start: Any, narrow: Any) -> None:
     assert "4,000 steps" in out.decode()
 
 
+def test_the_words_to_go_on_from_are_the_first_there_are(tmp_path: Path) -> None:
+    """The run is over when they are looked for: it must not end with a complaint."""
+    contents = {"empty.txt": "", "blank.txt": "\n \n", "text.txt": "\nIt was the best of times\n"}
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    names = [str(tmp_path / name) for name in contents]
+    assert train.opening(names, "text") == "It was the"
+    assert train.opening(names[1:2], "text") == ""
+
+
 def report(step: int, total: int, val_loss: float | None = None, **more: Any) -> Report:
     return Report(step, step / total, step * 8, step * 0.5, 1.5, val_loss, 1e-3, 16.0, 3.0, **more)
 

@@ -209,6 +209,19 @@ print(type(fast._MADE[model]).__name__, "llvmlite" in sys.modules)
     assert python(program) == f"Compiled {not code.COPIED}"
 
 
+def test_all_that_compiling_imports_is_among_the_sources() -> None:
+    """An edit of any other file would go on running the code that was made before it."""
+    program = """
+import sys
+from importlib import import_module
+from octavo.fast.compiling import ROOMS
+for room in ROOMS:
+    import_module(f"octavo.fast.{room}")
+print(*(name.rpartition(".")[2] for name in sys.modules if name.startswith("octavo.fast.")))
+"""
+    assert set(python(program).split()) - {"mapped"} == set(code.SOURCES) - {"linking"}
+
+
 def test_a_model_whose_code_is_not_kept_is_not_compiled_at_once() -> None:
     program = """
 import sys, octavo

@@ -44,6 +44,7 @@ def test_floats_are_laid_out_exactly(shape: tuple[int, int], dtype: str) -> None
     packed = pack(weight)
     assert packed.kind.bits == dtype
     np.testing.assert_array_equal(packed.numbers(), weight)
+    np.testing.assert_array_equal(pack(np.asfortranarray(weight)).numbers(), weight)
     filled = packed._replace(rows=packed.panels.shape[0] * LANES, width=packed.panels.shape[1] * 32).numbers()
     assert not filled[shape[0] :].any()
     assert not filled[:, shape[1] :].any()

@@ -11,7 +11,7 @@ import pytest
 from octavo import models, nn
 from octavo.blocks import FORMATS
 from octavo.fast import Compiled, compiled, frame, pays
-from octavo.fast.packed import COLUMNS, KINDS, LINE, OF_FORMAT, address
+from octavo.fast.packed import COLUMNS, LINE, address
 from octavo.fast.program import Program
 from octavo.fast.recorded import Record, Unrecorded
 from octavo.fast.recording import Ids, Inputs, Places, Recent, Slots, record
@@ -71,11 +71,6 @@ def test_activations_are_numpy_s_to_some_units_in_the_last_place(name: str, exac
     found = program.run(ids_of(1, 1), ids_of(1, 1), 1)[0]
     np.testing.assert_allclose(found, exact(x.astype(np.float64)), rtol=5e-7, atol=2e-7)
     assert np.abs(found[:-1]).max() <= 1
-
-
-def test_every_layout_is_of_some_format() -> None:
-    wide = {kind._replace(scale="<f4") for kind in OF_FORMAT.values() if kind.scale == "<f2"}
-    assert set(KINDS) == {*OF_FORMAT.values(), *wide, *(k for k in KINDS if k.bits == "float32")}
 
 
 # ---------------------------------------------------------------- forwards

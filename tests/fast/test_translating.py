@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.fast import code, compiling, translating
+from octavo.fast import code, compiling, expressions
 from octavo.fast.calls import Untranslatable, carray, literally
 from octavo.fast.compiling import compiled
 from octavo.fast.machine import doubles, longs, singles
@@ -170,7 +170,7 @@ def test_an_index_outside_is_a_failure_where_that_is_asked_for(monkeypatch: pyte
         x[b] += 1
         return x[c]
 
-    monkeypatch.setattr(translating.Translator.place, "__defaults__", (True,))
+    monkeypatch.setattr(expressions.place, "__defaults__", (True,))
     x = np.arange(3)
     found = run(read, monkeypatch)
     assert [found(address(x), b, c) for b, c in ((0, 2), (2, 2), (3, 0), (0, 3), (-1, 0))] == [
@@ -240,6 +240,23 @@ def test_what_has_no_meaning_is_refused_with_its_line(monkeypatch: pytest.Monkey
     def itself(a: int, b: int, c: int) -> int:
         return recursive(a)
 
+    def returns_of_two_types(a: int, b: int, c: int) -> float:
+        if a:
+            return 0
+        return 0.5 * b
+
+    def else_of_a_loop(a: int, b: int, c: int) -> int:
+        while a < b:
+            a += 1
+        else:
+            a = 7
+        return a
+
+    def size_of_an_array(a: int, b: int, c: int) -> int:
+        x = carray(longs(a), (b,))
+        x.size += 1
+        return int(x.size)
+
     refused = {
         maybe: "found may have no value",
         two_types: "x may have no value",
@@ -248,6 +265,9 @@ def test_what_has_no_meaning_is_refused_with_its_line(monkeypatch: pytest.Monkey
         powers: r"a \*\* b has no meaning",
         foreign: "there is no len",
         itself: "with 1 values, in 5",
+        returns_of_two_types: "returns_of_two_types returns numbers of several types",
+        else_of_a_loop: "a while that has an else",
+        size_of_an_array: "x.size takes no value",
     }
     for function, why in refused.items():
         with pytest.raises(Untranslatable, match=why) as caught:

@@ -9,10 +9,10 @@ import pytest
 
 import octavo
 from octavo import OctavoError, fast, models, nn, twins
-from octavo.decoding import Memory
 from octavo.fast.picks import Draw
 from octavo.fast.writing import MOST, Writing
 from octavo.model import Model
+from octavo.prefill import Memory
 from octavo.quantising import quantised
 from octavo.sample import Draws, Sampling
 

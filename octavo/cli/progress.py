@@ -148,7 +148,8 @@ def print_summary(model: octavo.Model, run: Run, out: str, opening: str, again: 
         f"{out}: {model.model_type}, {model.count():,} parameters, vocabulary {model.vocab_size:,}",
         markup=False,
     )
-    command = shlex.join(["octavo", "generate", "--model", reachable(out), opening])
+    words = ["--", opening] if opening.startswith("-") else [opening]  # which is no option
+    command = shlex.join(["octavo", "generate", "--model", reachable(out), *words])
     screen.print(f"next: {command}", markup=False, soft_wrap=True)
 
 

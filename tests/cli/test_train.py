@@ -178,6 +178,15 @@ def test_training_goes_on_from_a_gguf_file(run: Any) -> None:
         assert (made.params[name] != np.asarray(array)).any()
 
 
+def test_words_that_look_like_an_option_are_none(run: Any) -> None:
+    Path("list.txt").write_text("- one thing\n- and another\n" * 20)
+    out = run("train", "list.txt", "--steps", "1", "-o", "new", *SMALL).stdout
+    command = shlex.split(out.splitlines()[-1].removeprefix("next: octavo "))
+    assert command[-2:] == ["--", "- one thing"]
+    assert run(*command, "--limit", "3", code=2)  # after these two nothing is an option
+    assert run(command[0], "--limit", "3", *command[1:]).stdout.startswith("- one thing")
+
+
 def test_a_run_that_betters_nothing_says_so(run: Any, narrow: Any) -> None:
     args = ["train", "shelf/text.txt", "--context", "8", "--batch", "2", "--steps", "1", "--lr"]
     run(*args, "0.01", "-o", "first", "--model", "gru", "--size", "units=4")

@@ -68,7 +68,7 @@ def chat(
     >>> play = replace(octavo.load("bard"), chat_template="{{ messages[0].content }}:")
     >>> messages = [{"role": "user", "content": "ROMEO"}]
     >>> "".join(octavo.chat(play, messages, limit=12, temperature=0))
-    "\nI'll be so, I'll be so.\n"
+    "\nI'll believe thee.\n\nJULIET"
     """
     checked(messages)
     conversation = Conversation(model, [dict(message) for message in messages], template)

@@ -81,7 +81,7 @@ def tokens(
         penalty counts all of the text. A recurrent model has nothing that slides.
     cache : {"float32", "float16"}, optional
         What keys and values of a Transformer are kept in; by default the dtype of the parameters. Half
-        precision takes half the memory, for a perplexity that differs in the seventh digit (`bard`).
+        precision takes half the memory, for a perplexity that differs in the sixth digit (`bard`).
 
     Yields
     ------

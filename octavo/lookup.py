@@ -22,8 +22,8 @@ class Lookup:
     --------
     >>> import octavo
     >>> model, counted = octavo.load("bard"), Lookup()
-    >>> text = octavo.generate(model, "Who is there?\nWho is", limit=20, temperature=0, lookup=counted)
-    >>> text == octavo.generate(model, "Who is there?\nWho is", limit=20, temperature=0)
+    >>> text = octavo.generate(model, "Who is there?\nWho is", limit=40, temperature=0, lookup=counted)
+    >>> text == octavo.generate(model, "Who is there?\nWho is", limit=40, temperature=0)
     True
     >>> counted.guessed >= counted.accepted > 0
     True

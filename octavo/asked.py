@@ -94,13 +94,13 @@ class Asked:
         config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
         model = Model(model_type, config, params, reader)
-        return model, self._with_dropout(model, recipe, len(ids)), ids
+        return model, self._fitted(model, recipe, len(ids)), ids
 
-    def _with_dropout(self, model: Model, recipe: Recipe, tokens: int) -> Recipe:
-        """The recipe with the dropout that fits a text of so many tokens, unless one is said."""
-        if "dropout" in self.recipe:
-            return recipe
-        return replace(recipe, dropout=automatic.dropout(model.model_type, recipe, tokens, model.count()))
+    def _fitted(self, model: Model, recipe: Recipe, tokens: int) -> Recipe:
+        """The recipe with what fits the model and a text of so many tokens, unless it is said."""
+        dropout = automatic.dropout(model.model_type, recipe, tokens, model.count())
+        fits: dict[str, Any] = {"dropout": dropout, "lr": automatic.lr(model, recipe)}
+        return replace(recipe, **(fits | {name: self.recipe[name] for name in fits.keys() & self.recipe}))
 
     def _continue(self, text: Text) -> Begun:
         """The model that is to be trained on, its recipe, and the text as ids."""
@@ -118,7 +118,7 @@ class Asked:
         if model.context is not None and recipe.context > model.context:
             raise OctavoError(f"the model has a context of {model.context}, and {recipe.context} is more")
         ids = text.encode(model.text_tokenizer())
-        return model, self._with_dropout(model, recipe, len(ids)), ids
+        return model, self._fitted(model, recipe, len(ids)), ids
 
     def go_on(self, text: Text, kept: Checkpoint) -> Begun:
         """The model and recipe of a checkpoint and the text as ids, if it agrees with all that is said."""

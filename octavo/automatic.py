@@ -1,4 +1,4 @@
-"""What a recipe leaves to the measure of its budget: the model, and its dropout.
+"""What a recipe leaves to the measure of its budget and model: the type, the dropout, the learning rate.
 
 On tiny Shakespeare, by one processor of a laptop, `folio` came to 1.475 in five minutes and the others to no
 less than 1.55; in ten and twenty, in which it reads the text six to thirteen times, `llama` and its kin
@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 
+from octavo import models
+from octavo.model import Model
 from octavo.recipe import Recipe
 
 TOKENS_PER_SECOND = 10_000  # that a small Transformer learns from on two cores, to guess epochs from minutes
@@ -26,6 +28,7 @@ BRIEF, LASTING = "folio", "llama"  # what learns most at first, and what does th
 FREE = {"folio": 3.0, "gru": 4.0, "lstm": 4.0}  # epochs that need no dropout
 RISE = {"folio": 0.125, "gru": 0.1, "lstm": 0.1}  # how much dropout each doubling adds
 STRONGEST = 0.4  # of these
+NARROW = 128  # numbers in a hidden vector of the Transformers that the learning rates were found with
 RARELY, SLIGHT = 16.0, 0.1  # epochs after which other Transformers have dropout, and how much
 
 
@@ -72,3 +75,18 @@ def dropout(model_type: str, recipe: Recipe, tokens: int, weights: int) -> float
     if model_type in FREE:
         return min(max(RISE[model_type] * math.log2(read / FREE[model_type]), 0.0), STRONGEST)
     return SLIGHT if model_type != "rnn" and read > RARELY else 0.0
+
+
+def lr(model: Model, recipe: Recipe) -> float:
+    """The learning rate of a model, given that of its type.
+
+    Examples
+    --------
+    >>> import octavo
+    >>> lr(octavo.load("bard"), Recipe(steps=1, lr=0.005))  # whose vectors have 512 numbers
+    0.0025
+    """
+    if model.architecture is models.recurrent:
+        return recipe.lr
+    width = next(iter(model.architecture.shapes(model.config).values()))[1]  # of the vocabulary's table
+    return recipe.lr * math.sqrt(NARROW / max(width, NARROW))

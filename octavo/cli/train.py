@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -278,10 +279,10 @@ def process_start() -> float:
 
 
 def opening(files: list[str], field: str) -> str:
-    """The first words of the texts: a prompt that the new model can read."""
+    """The first words of the texts as they stand there: a prompt that the new model can read."""
     text = next(iter(data.blocks(data.sources(files[:1]), field)))[:10_000]
-    first = next((row for row in text.splitlines() if row.strip()), text)
-    return " ".join(first.split()[:3])[:30]
+    words = re.search(r"\S+([^\S\n]+\S+){0,2}", text)
+    return (words[0] if words else text)[:30]
 
 
 def given(**options: Any) -> dict[str, Any]:

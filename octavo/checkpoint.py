@@ -78,11 +78,9 @@ class Writer:
         self.wait()
         if self.written == run["step"]:
             return
-        if mesh.leads():
-            with suppress(OSError):  # which is said where it is written
-                self.folder.mkdir(
-                    exist_ok=True
-                )  # before what takes time: a run killed meanwhile is known by it
+        if mesh.leads():  # first of all: a run that is killed before the rest is known by it
+            with suppress(OSError):  # what is wrong is said where it is written to
+                self.folder.mkdir(exist_ok=True)
         parts, text = parts_of(arrays), json.dumps({"format": FORMAT} | dict(run))
         self.written = run["step"]
         if jax.process_count() > 1:
@@ -146,12 +144,13 @@ def write(folder: Path, step: int, run: str, parts: Parts) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Have the system write what it has only promised to."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Have the system write what it has only promised to; Windows has that done of open files alone."""
+    if os.name != "nt":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _meet(where: str) -> None:

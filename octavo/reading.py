@@ -174,4 +174,4 @@ def _there_are(names: Iterable[str]) -> str:
 
 
 def _undecodable(path: Path, at: int) -> OctavoError:
-    return OctavoError(f"{path} is not UTF-8 text: byte {at} cannot be decoded")
+    return OctavoError(f"{path} is not UTF-8 text: byte {at} cannot be decoded; convert it, with iconv say")

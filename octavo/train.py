@@ -120,7 +120,7 @@ def train(
     ------
     OctavoError
         If the text is shorter than a window, an option is impossible, the folder exists, JAX is
-        missing, a checkpoint belongs to another run or cannot be written, or the loss stops being a
+        missing, a checkpoint or a finished run is of other options, or the loss stops being a
         number or explodes.
 
     Examples

@@ -118,6 +118,7 @@ def test_bytes_that_are_not_utf8_are_counted(
     (tmp_path / "a.txt").write_bytes(content)
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n' + content)
     assert f"a.txt is not UTF-8 text: byte {byte} " in refusal(Source(tmp_path / "a.txt"))
+    assert refusal(Source(tmp_path / "a.txt")).endswith("; convert it, with iconv say")
     assert f"a.jsonl is not UTF-8 text: byte {14 + byte} " in refusal(Source(tmp_path / "a.jsonl"))
 
 

@@ -120,8 +120,8 @@ def train(
     ------
     OctavoError
         If the text is shorter than a window, an option is impossible, the folder exists, JAX is
-        missing, a checkpoint or a finished run is of other options, or the loss stops being a
-        number or explodes.
+        missing, a checkpoint or a finished run is of other options, something cannot be written, or the
+        loss stops being a number or explodes.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -69,7 +70,7 @@ class Asked:
     """The options of `octavo.train` that say what is trained; what is None was not said."""
 
     model_type: str | None
-    tokenizer: str | Tokenizer | None
+    tokenizer: str | Path | Tokenizer | None
     size: str | None
     sizes: dict[str, Any]
     base: Model | str | Path | None
@@ -138,11 +139,26 @@ class Asked:
             raise OctavoError(f"{kept.path} is of a run on another text; name the files it was begun with")
         return model, recipe, ids
 
+    def finished(self, out: Path, made: Mapping[str, Any]) -> Model:
+        """The model of a run that has spent its budget, if that is the run that is asked for."""
+        from octavo.storage import load
+
+        model = load(out)
+        was = {**made.get("recipe", {}), "model": model.model_type}
+        said = self.recipe | ({} if self.model_type in (None, "auto") else {"model": self.model_type})
+        for name, value in said.items():
+            if name in was and was[name] != value:
+                raise OctavoError(
+                    f"the run in {out} is finished, with {name} {was[name]}, not {value}; to train its model "
+                    "on, name it as --from (base=), and a new folder"
+                )
+        return model
+
     def spelled(self) -> dict[str, Any]:
         """The options beside the recipe, as they are compared later."""
         return {
             "model": self.model_type,
-            "tokenizer": self.tokenizer if isinstance(self.tokenizer, str) else None,
+            "tokenizer": str(self.tokenizer) if isinstance(self.tokenizer, str | Path) else None,
             "size": self.size,
             "sizes": {name: list(v) if isinstance(v, tuple) else v for name, v in self.sizes.items()},
             "from": str(self.base) if isinstance(self.base, str | Path) else None,
@@ -159,6 +175,27 @@ def _other(kept: Checkpoint, name: str, was: Any, value: Any) -> OctavoError:
     )
 
 
+def named(given: str | Path | Iterable[str | Path]) -> str | list[str | Path]:
+    """A text as it is, or names as a list; a text that is the name of something is refused.
+
+    Examples
+    --------
+    >>> named("to be"), named(("a.txt", "texts"))
+    ('to be', ['a.txt', 'texts'])
+    """
+    if isinstance(given, str):
+        if given in data.CORPORA or (given and os.path.exists(given)):
+            raise OctavoError(
+                f"a str is the text itself; to train on what is called {given}, give [{given!r}]"
+            )
+        return given
+    if isinstance(given, Path):
+        return [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise OctavoError(f"what is trained on is a text (str), or a list of names, not {given!r:.80}")
+    return list(given)
+
+
 def plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a recipe, with numbers of NumPy as Python's; unknown ones are refused."""
     known = Recipe.__dataclass_fields__
@@ -167,10 +204,12 @@ def plain(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
 
 
-def tokenizer_of(spec: str | Tokenizer, text: Text) -> Tokenizer:
+def tokenizer_of(spec: str | Path | Tokenizer, text: Text) -> Tokenizer:
     """The tokenizer that `char`, `bpe:N` or a path names; a tokenizer is returned as it is."""
     from octavo import tokenizers
 
+    if isinstance(spec, Path):
+        return tokenizers.open(spec)
     if not isinstance(spec, str):
         return spec
     if spec == "char":

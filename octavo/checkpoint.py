@@ -15,6 +15,7 @@ import re
 import shutil
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ class Writer:
         self.wait()
         if self.written == run["step"]:
             return
+        if mesh.leads():  # first of all: a run that is killed before the rest is known by it
+            with suppress(OSError):  # what is wrong is said where it is written to
+                self.folder.mkdir(exist_ok=True)
         parts, text = parts_of(arrays), json.dumps({"format": FORMAT} | dict(run))
         self.written = run["step"]
         if jax.process_count() > 1:
@@ -96,10 +100,9 @@ class Writer:
     def _raise(self) -> None:
         error, self._error = self._error, None
         if error is not None:
-            kept = latest(self.folder.parent)
-            intact = f"; that of step {int(kept.name):,} is intact" if kept else ""
             reason = getattr(error, "strerror", None) or str(error)
-            raise OctavoError(f"cannot write a checkpoint in {self.folder}: {reason}{intact}") from None
+            kept = intact(self.folder.parent)
+            raise OctavoError(f"cannot write a checkpoint in {self.folder}: {reason}{kept}") from None
 
     def _write(self, step: int, text: str, parts: Parts) -> None:
         try:
@@ -123,14 +126,14 @@ def write(folder: Path, step: int, run: str, parts: Parts) -> None:
     _meet(f"begun {step}")
     try:
         save_file(parts, partial / f"{process}.safetensors")
-        _to_disk(partial / f"{process}.safetensors")
+        to_disk(partial / f"{process}.safetensors")
         _meet(f"written {step}")
         if process == 0:
             (partial / RUN).write_text(json.dumps({"processes": processes}) + "\n" + run, encoding="utf-8")
-            _to_disk(partial / RUN)
-            _to_disk(partial)
+            to_disk(partial / RUN)
+            to_disk(partial)
             os.replace(partial, final)
-            _to_disk(folder)
+            to_disk(folder)
             for old in _numbered(folder):
                 if old != final:
                     shutil.rmtree(old)
@@ -140,13 +143,14 @@ def write(folder: Path, step: int, run: str, parts: Parts) -> None:
     _meet(f"renamed {step}")
 
 
-def _to_disk(path: Path) -> None:
-    """Have the system write what it has only promised to."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def to_disk(path: Path) -> None:
+    """Have the system write what it has only promised to; Windows has that done of open files alone."""
+    if os.name != "nt":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _meet(where: str) -> None:
@@ -168,6 +172,12 @@ def _numbered(folder: Path) -> list[Path]:
 def latest(out: Path) -> Path | None:
     """The newest whole checkpoint of a model folder, if it has one."""
     return max(_numbered(out / FOLDER), key=lambda path: int(path.name), default=None)
+
+
+def intact(out: Path) -> str:
+    """What is said of the newest checkpoint, if there is one, when something cannot be written."""
+    kept = latest(out)
+    return f"; the checkpoint of step {int(kept.name):,} is intact" if kept else ""
 
 
 def remove(out: Path) -> None:

@@ -110,6 +110,8 @@ def reading_of(options: DecodingOptions) -> Reading:
 def ready(model: Model, request: Request) -> Ready:
     """A request as ids, if it is possible."""
     prompt = request.prompt
+    if isinstance(prompt, bytes) or not hasattr(prompt, "__len__"):
+        raise OctavoError(f"a prompt is a text (str), not {prompt!r:.80}")
     ids = prompt_ids(model, prompt) if isinstance(prompt, str) else prompt
     plan = planned(model, len(ids), request.limit, request.stop, request.options)
     drawing: SamplingOptions = {

@@ -122,7 +122,10 @@ def check(
     model: Model, ids: Sequence[int], limit: int, stop: Collection[int], sampling: Sampling, reading: Reading
 ) -> nn.Array:
     """Refuse what cannot be continued as it is asked; the ids [T] of the prompt."""
-    prompt = np.asarray(ids)
+    try:
+        prompt = np.asarray(ids)
+    except ValueError:  # rows of unequal length
+        raise OctavoError("a prompt is one sequence of ids, not several of unequal length") from None
     if prompt.size == 0:
         raise OctavoError("the prompt is empty; give at least one token to continue from")
     if prompt.ndim != 1:

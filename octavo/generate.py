@@ -5,11 +5,12 @@ Closing a generator on any rung ends the work. `octavo.decoding` is the lowest r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Unpack, overload
 
 from octavo.decoding import DecodingOptions, tokens
+from octavo.errors import OctavoError
 from octavo.model import Model
 from octavo.prefill import Memory
 from octavo.sample import Token
@@ -174,6 +175,8 @@ def generate(
     """
     if isinstance(prompt, str):
         return "".join(stream(model, prompt, limit=limit, stop=stop, **options))
+    if not isinstance(prompt, Iterable):
+        raise OctavoError(f"a prompt is a text (str), and several are a list of texts; not {prompt!r:.80}")
     from octavo.completions import Request, completions
 
     requests = [Request(text, limit, stop, options) for text in prompt]

@@ -29,7 +29,7 @@ from octavo.nn import Array
 from octavo.recipe import Report
 from octavo.run import Position
 
-LOG, LAST = "training.jsonl", "last"
+LOG, LAST, NEW = "training.jsonl", "last", ".new"
 LINES = 100  # reports in a log, about, that no measure of the held-out text goes with
 
 
@@ -73,6 +73,7 @@ class Journal:
         if self.writer is None:
             return
         current = self.kept or {name: mesh.gather(p) for name, p in state.params.items()}
+        self.writer.wait()
         self.publish(current)
         run = self.identity | {
             "step": position.step,
@@ -124,13 +125,18 @@ class Journal:
         if not self.out.exists() or not any(self.out.iterdir()):
             write(self.out, model, log)
             return
-        beside = self.out / f".new-{secrets.token_hex(4)}"
+        for old in self.out.glob(f"{NEW}-*"):  # of a run that was killed
+            shutil.rmtree(old, ignore_errors=True)
+        beside = self.out / f"{NEW}-{secrets.token_hex(4)}"
         try:
             write(beside, model, log)
             for file in beside.iterdir():
                 os.replace(file, self.out / file.name)
-        except OSError as error:
-            raise OctavoError(f"cannot write {self.out}: {error.strerror}") from None
+            checkpoint.to_disk(self.out)
+        except (OSError, OctavoError) as error:
+            reason = getattr(error, "strerror", None)
+            refusal = f"cannot write {self.out}: {reason}" if reason else str(error)
+            raise OctavoError(refusal + checkpoint.intact(self.out)) from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -139,7 +145,7 @@ class Journal:
 
 
 def write(path: Path, model: Model, extras: Mapping[str, str] | None = None) -> None:
-    """Write a new model folder with further files."""
+    """Write a new model folder with further files, and have the system bring them to the disk."""
     description = models.describe(model.model_type, model.config)
     folder.write(
         path,
@@ -150,6 +156,11 @@ def write(path: Path, model: Model, extras: Mapping[str, str] | None = None) -> 
         chat_template=model.chat_template,
         generation_config=model.generation_config,
     )
+    try:
+        for file in (*path.iterdir(), path, path.parent):
+            checkpoint.to_disk(file)
+    except OSError as error:
+        raise OctavoError(f"cannot write {path}: {error.strerror}") from None
 
 
 def replace_folder(path: Path, model: Model) -> None:
@@ -172,10 +183,33 @@ def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def logged(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the run in a folder was made, and the last line of its log; empty if there is none."""
+    try:
+        first, *_, last = (out / LOG).read_text(encoding="utf-8").splitlines()
+        return dict(json.loads(first)), dict(json.loads(last))
+    except (OSError, ValueError, TypeError):
+        return {}, {}
+
+
 def is_finished(out: Path) -> bool:
     """Whether a run in this folder has spent its budget."""
-    try:
-        *_, end = (out / LOG).read_text(encoding="utf-8").splitlines()
-        return json.loads(end)["summary"]["interrupted"] is False
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    summary = logged(out)[1].get("summary")
+    return isinstance(summary, dict) and summary.get("interrupted") is False
+
+
+def is_hardly_begun(out: Path) -> bool:
+    """Whether a run in this folder was killed before its first checkpoint was whole."""
+    begun = (out / checkpoint.FOLDER).is_dir() and checkpoint.latest(out) is None
+    return begun and "step" in logged(out)[1]
+
+
+def require_place(out: Path, resume: bool) -> None:
+    """Refuse a folder that holds something; a run that has not come to a checkpoint may be begun again."""
+    if resume and is_hardly_begun(out):
+        return
+    if not resume and checkpoint.latest(out) is not None:
+        raise OctavoError(
+            f"{out} holds a run that was stopped: go on with it (--resume), or name a new folder"
+        )
+    folder.refuse_existing(out)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -211,7 +212,8 @@ def parsed(path: Path) -> Iterator[Line]:
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                if line.isspace():
+                line = line.removeprefix(BOM_UTF8 if number == 1 else b"")
+                if not line or line.isspace():
                     continue
                 with _located(path, number):
                     fields = _fields(line)

@@ -20,6 +20,7 @@ from octavo.errors import OctavoError
 from octavo.tokenizers.patterns import blocks
 
 PIECE = 2**20  # bytes read at once
+MARK = "\ufeff"  # that many programs of Windows write before UTF-8
 ROWS = 64  # of Parquet read at once: a row may be a book
 
 
@@ -92,17 +93,18 @@ def _plain(file: Any, path: Path, field: str) -> Iterator[Iterable[str]]:
 
 
 def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
-    """A file as text, as it is: no newline is translated."""
+    """A file as text, as it is: no newline is translated; the mark that says it is UTF-8 is no text."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    start, data = 0, b"-"  # where in the file what is to be decoded begins
+    start, data, mark = 0, b"-", MARK  # `start` is where in the file what is to be decoded begins
     while data:
         data = file.read(PIECE)
         pending = len(decoder.getstate()[0])  # the first bytes of a character that the last piece cut
         try:
-            yield decoder.decode(data, final=not data)
+            text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise _undecodable(path, start - pending + error.start) from None
-        start += len(data)
+        yield text.removeprefix(mark)
+        start, mark = start + len(data), "" if text else mark
 
 
 def _json_lines(file: Any, path: Path, field: str) -> Iterator[str]:
@@ -110,13 +112,14 @@ def _json_lines(file: Any, path: Path, field: str) -> Iterator[str]:
     start = 0
     for number, line in enumerate(file, 1):
         try:
-            row = json.loads(line.decode("utf-8")) if not line.isspace() else None
+            text = line.decode("utf-8").removeprefix(MARK if number == 1 else "")
+            row = json.loads(text) if text and not text.isspace() else None
         except UnicodeDecodeError as error:
             raise _undecodable(path, start + error.start) from None
         except (ValueError, RecursionError) as error:
             raise OctavoError(f"row {number} of {path} is not a JSON object: {error}") from None
         start += len(line)
-        if line.isspace():
+        if not text or text.isspace():
             continue
         if not isinstance(row, dict):
             raise OctavoError(f"row {number} of {path} is not a JSON object, but {type(row).__name__}")
@@ -171,4 +174,4 @@ def _there_are(names: Iterable[str]) -> str:
 
 
 def _undecodable(path: Path, at: int) -> OctavoError:
-    return OctavoError(f"{path} is not UTF-8 text: byte {at} cannot be decoded")
+    return OctavoError(f"{path} is not UTF-8 text: byte {at} cannot be decoded; convert it, with iconv say")

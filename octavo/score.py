@@ -17,6 +17,7 @@ from itertools import groupby, islice
 import numpy as np
 
 from octavo import fast, nn
+from octavo.checks import is_whole
 from octavo.errors import OctavoError
 from octavo.model import Model
 from octavo.prefill import Step
@@ -129,8 +130,10 @@ def score(
     >>> s.tokens, s.chars, s.bytes, bool(1 < s.perplexity < 41), str(s.protocol)
     (13, 13, 13, True, 'whole')
     """
-    if limit is not None and limit < 1:
-        raise OctavoError(f"limit is the number of tokens to predict, at least 1, not {limit}")
+    if not isinstance(text, str):
+        raise OctavoError(f"a text to score is a str, not {text!r:.80}")
+    if limit is not None and (not is_whole(limit) or limit < 1):
+        raise OctavoError(f"limit is the number of tokens to predict, at least 1, not {limit!r}")
     tokenizer = model.text_tokenizer()
     chosen = choose(model, protocol, window, stride)
     first = max(len(chosen.begin), 1)  # what comes before is not predicted

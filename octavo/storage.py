@@ -239,7 +239,7 @@ def save(model: Model, path: str | Path, *, dtype: str | None = None) -> None:
     import numpy as np
 
     shapes = model.architecture.shapes(model.config)
-    if Path(path).suffix == ".gguf":
+    if Path(path).suffix.lower() == ".gguf":
         from octavo.formats import gguf_write
 
         require_params(shapes, model.params, "what is to be saved")

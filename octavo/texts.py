@@ -38,6 +38,8 @@ class Plan(NamedTuple):
 
 def prompt_ids(model: Model, prompt: str) -> list[int]:
     """The ids of a prompt, which is the beginning of a text."""
+    if not isinstance(prompt, str):
+        raise OctavoError(f"a prompt is a text (str), not {prompt!r:.80}")
     if not prompt:
         raise OctavoError("the prompt is empty; give at least one character to continue from")
     tokenizer = model.text_tokenizer()

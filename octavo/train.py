@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo import checkpoint, mesh
-from octavo.asked import Asked, Text, plain
+from octavo.asked import Asked, Text, named, plain
 from octavo.batches import HeldOut
 from octavo.compiled import keep_compiled
 from octavo.encoded import Progress
 from octavo.errors import OctavoError
-from octavo.formats import folder
-from octavo.journal import Journal, is_finished
+from octavo.journal import Journal, is_finished, logged, require_place
 from octavo.learn import Learner, State
 from octavo.memory import keep_memory
 from octavo.model import Model
@@ -43,10 +42,10 @@ SAMPLES, SAMPLE_TOKENS, SAMPLE_PROMPT = 5, 80, 16  # in a run; tokens of each, a
 
 
 def train(
-    text: str | Sequence[str | Path],
+    text: str | Path | Sequence[str | Path],
     *,
     model_type: str | None = None,
-    tokenizer: str | Tokenizer | None = None,
+    tokenizer: str | Path | Tokenizer | None = None,
     size: str | None = None,
     sizes: Mapping[str, Any] | None = None,
     base: Model | str | Path | None = None,
@@ -66,21 +65,22 @@ def train(
 
     Parameters
     ----------
-    text : str, or sequence of str or Path
+    text : str, Path, or sequence of str or Path
         The text itself, or a list of names: files, folders, patterns or corpora, as `octavo.data.sources`
-        describes them. The end of it (`validation`, a tenth unless said) is held out.
+        describes them. A Path is a name; a str is a text, and refused if it is a name too. The end of it
+        (`validation`, a tenth unless said) is held out.
     model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio", ...}, optional
         The architecture. "auto", which is meant unless said, is what our measurements say learns most in
         that time: `folio`, or `llama` where a text will be read often. Each gets the dropout that is right
         for how often it will be (`octavo.automatic`).
-    tokenizer : str or Tokenizer, optional
+    tokenizer : str, Path or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
         `tokenizer.json`, or a tokenizer; "char" unless said.
     size : str, optional
         A size by name, "small" say: `octavo.recipe.SIZES` lists them.
     sizes : mapping, optional
         Fields of the architecture's config, ``{"d_model": 128}`` say, or for recurrent models
-        `units` (a tuple, one width per layer) and `embedding`. By default "small"; of recurrent
+        `units` (a width, or a tuple of one per layer) and `embedding`. By default "small"; of recurrent
         models, the course's.
     base : Model, str or Path, optional
         A model whose weights, config and tokenizer the new one begins with: anything that `octavo.load`
@@ -92,7 +92,8 @@ def train(
         A new folder to save the model in, with the log of the run in `training.jsonl`, the last
         weights in `last`, and while the run lasts, its checkpoints.
     resume : bool
-        Go on from the newest checkpoint in `out`; begin if there is none.
+        Go on from the newest checkpoint in `out`; begin if there is none. Of a run that is finished, the
+        model is returned.
     mesh_sizes : str, optional
         Devices to train on, ``"data=2,model=2"``; by default one, or all that the hosts of a run have.
     report : callable, optional
@@ -120,8 +121,8 @@ def train(
     ------
     OctavoError
         If the text is shorter than a window, an option is impossible, the folder exists, JAX is
-        missing, a checkpoint belongs to another run or cannot be written, or the loss stops being a
-        number or explodes.
+        missing, a checkpoint or a finished run is of other options, something cannot be written, or the
+        loss stops being a number or explodes.
 
     Examples
     --------
@@ -138,16 +139,14 @@ def train(
     keep_memory()
     keep_compiled()
     where = Path(out) if out is not None else None
-    source = Text(text, field, progress)
+    source = Text(named(text), field, progress)
     asked = Asked(model_type, tokenizer, size, dict(sizes or {}), base, plain(recipe))
     newest = checkpoint.latest(where) if resume and where is not None else None
     kept = checkpoint.Checkpoint(newest) if newest else None
     if where is not None and kept is None:
         if resume and is_finished(where):
-            from octavo.storage import load
-
-            return load(where)
-        folder.refuse_existing(where)
+            return asked.finished(where, logged(where)[0])
+        require_place(where, resume)
     model, settings, ids = asked.begin(source) if kept is None else asked.go_on(source, kept)
     learned_from, rest = split(ids.ids, settings)
     lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not

@@ -555,15 +555,24 @@ def test_the_rungs_agree(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "named"),
-    [("", "prompt is empty"), ("aXb", "unknown character 'X'"), ("é", "unknown character")],
+    [
+        ("", "prompt is empty"),
+        ("aXb", "unknown character 'X'"),
+        ("é", "unknown character"),
+        (None, "a prompt is a text"),
+        (3, "a prompt is a text"),
+        (b"ab", "a prompt is a text"),
+    ],
 )
-def test_prompts_that_cannot_be_continued_are_refused_at_the_call(prompt: str, named: str) -> None:
+def test_prompts_that_cannot_be_continued_are_refused_at_the_call(prompt: Any, named: str) -> None:
     for rung in (octavo.generate, octavo.stream, ladder.pieces):
         with pytest.raises(OctavoError, match=named):
             rung(build("gru"), prompt)
 
 
-@pytest.mark.parametrize("ids", [[], np.zeros(0, int), [[1, 2]], [[1], [2]], [V], [-1], [0.5], 3, ["a"]])
+@pytest.mark.parametrize(
+    "ids", [[], np.zeros(0, int), [[1, 2]], [[1], [2]], [[1, 2], [1]], [V], [-1], [0.5], 3, ["a"]]
+)
 def test_ids_that_cannot_be_continued_are_refused_at_the_call(ids: Any) -> None:
     for name in ("gru", "plain"):
         with pytest.raises(OctavoError):

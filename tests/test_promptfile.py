@@ -198,6 +198,11 @@ def test_messages_are_answered_as_in_a_conversation(folder: Path) -> None:
         list(answering(folder, model).prepare())
 
 
+def test_the_mark_of_utf_8_is_no_part_of_the_first_line(folder: Path) -> None:
+    (folder / "in.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "a", "limit": 1}\r\n')
+    assert [line.fields["prompt"] for line in parsed(folder / "in.jsonl")] == ["a"]
+
+
 def test_what_is_no_character_comes_back_as_it_was(folder: Path) -> None:
     (folder / "in.jsonl").write_text('{"prompt": "a", "id": "\\ud800é", "limit": 1}')
     (answer,) = run(answering(folder))

@@ -48,6 +48,21 @@ def documents(source: Source, field: str = "text") -> list[str]:
 KINDS = [".txt", ".log", "", ".jsonl", ".parquet"]
 
 
+@pytest.mark.parametrize("piece", [1, 2, 100])
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".txt.gz", ".jsonl.gz"])
+def test_the_mark_of_utf_8_is_no_text(
+    suffix: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PIECE", piece)
+    source = write(tmp_path / f"a{suffix}", ["to \ufeffbe"])
+    plain = gzip.decompress(source.path.read_bytes()) if source.gzipped else source.path.read_bytes()
+    marked = b"\xef\xbb\xbf" + plain
+    source.path.write_bytes(gzip.compress(marked) if source.gzipped else marked)
+    assert documents(source) == ["to \ufeffbe"]
+    source.path.write_bytes(gzip.compress(b"\xef\xbb\xbf") if source.gzipped else b"\xef\xbb\xbf")
+    assert documents(source) == []
+
+
 @pytest.mark.parametrize("suffix", [*KINDS, ".txt.gz", ".jsonl.gz", ".parquet.gz", ".GZ"])
 @given(written=st.lists(texts, min_size=1, max_size=6), size=st.integers(1, 9), piece=st.integers(1, 9))
 @example(written=["a\r\nb", ""], size=1, piece=1)
@@ -103,6 +118,7 @@ def test_bytes_that_are_not_utf8_are_counted(
     (tmp_path / "a.txt").write_bytes(content)
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n' + content)
     assert f"a.txt is not UTF-8 text: byte {byte} " in refusal(Source(tmp_path / "a.txt"))
+    assert refusal(Source(tmp_path / "a.txt")).endswith("; convert it, with iconv say")
     assert f"a.jsonl is not UTF-8 text: byte {14 + byte} " in refusal(Source(tmp_path / "a.jsonl"))
 
 

@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import octavo
+from octavo import models
+from octavo.asked import sizes_of
+from octavo.cli import program
+from octavo.cli.models import description
+from octavo.cli.runs import read_run
+from octavo.recipe import DEFAULTS, STANDARD, Recipe, named_size
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -57,3 +65,24 @@ def test_the_commands_with_files_of_the_reader_are_spelt_as_the_program_has_them
                 [sys.executable, "-m", "octavo", name, "--help"], capture_output=True, text=True, check=True
             ).stdout
         assert all(option in helps[name] for option in options), command
+
+
+@pytest.mark.parametrize("name", octavo.bundled())
+def test_how_a_shipped_model_was_made_is_what_the_readme_says(name: str) -> None:
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+    assert description(name)["command"] == " && ".join(re.findall(r"`(octavo train [^`]*)`", row))
+
+
+@pytest.mark.parametrize("name", octavo.bundled())
+def test_the_command_of_a_shipped_model_asks_for_its_recipe_today(name: str) -> None:
+    """Defaults that changed since its run have to be said."""
+    made, config = read_run(name).made, octavo.load(name).config
+    commands = made["command"].split(" && ")
+    asked = [program.command("train").make_context("train", shlex.split(c)[2:]).params for c in commands]
+    first, last = ({k: v for k, v in params.items() if v is not None} for params in (asked[0], asked[-1]))
+    fields = Recipe.__dataclass_fields__
+    recipe = Recipe(**DEFAULTS[first["model"]] | {k: v for k, v in last.items() if k in fields})
+    assert made["recipe"].items() >= {k: getattr(recipe, k) for k in made["recipe"] if k in fields}.items()
+    size = next(iter(first.get("size", ())), STANDARD.get(first["model"]))
+    sizes = sizes_of(first["model"], named_size(first["model"], size) if size else {}, recipe)
+    assert models.design(first["model"], config.vocab_size, **sizes) == config

@@ -188,6 +188,70 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
         octavo.train(lives.TEXT, steps=40, out=out, **lives.RUN)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"steps": 50}, "steps 40, not 50"), ({"lr": 0.5}, "lr"), ({"model_type": "rnn"}, "model gru, not rnn")],
+)
+def test_a_finished_run_is_not_taken_for_another(
+    options: dict[str, Any], named: str, out: Path, interrupted: Path
+) -> None:
+    resumed(out)
+    before = contents(out)
+    with pytest.raises(OctavoError, match=f"is finished, with {named}.*--from"):
+        resumed(out, **options)
+    assert contents(out) == before
+    assert octavo.train(lives.TEXT, out=out, resume=True).count()
+
+
+def test_who_forgets_to_resume_is_not_told_to_remove_the_run(out: Path) -> None:
+    before = contents(out)
+    with pytest.raises(OctavoError, match="holds a run that was stopped: go on with it") as caught:
+        octavo.train(lives.TEXT, steps=40, out=out, **lives.RUN)
+    assert "remove" not in str(caught.value)
+    assert contents(out) == before
+
+
+def killed_at_its_first_checkpoint(out: Path) -> None:
+    """What such a kill leaves: a folder, a log without a summary, and no checkpoint that is whole."""
+    (out / "checkpoints" / "00000005").rename(out / "checkpoints" / ".partial-00000005")
+    log = (out / "training.jsonl").read_text().splitlines()
+    (out / "training.jsonl").write_text("\n".join(log[:-1]) + "\n")
+    (out / ".new-0badcafe").mkdir()
+
+
+def test_a_run_without_its_first_checkpoint_is_begun_again(out: Path) -> None:
+    killed_at_its_first_checkpoint(out)
+    resumed(out)
+    whole = octavo.train(lives.TEXT, steps=40, out=out.with_name("whole"), **lives.RUN)
+    assert whole.count()
+    assert_same_weights(out, out.with_name("whole"))
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in out.with_name("whole").iterdir())
+
+
+def test_a_stopped_run_whose_checkpoints_somebody_removed_is_left_alone(out: Path) -> None:
+    shutil.rmtree(out / "checkpoints")
+    before = contents(out)
+    with pytest.raises(OctavoError, match="exists already"):
+        resumed(out)
+    assert contents(out) == before
+
+
+def test_the_last_checkpoint_goes_when_the_model_is_on_the_disk(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, flushed = os.fsync, set[int]()
+
+    def fsync(handle: int) -> None:
+        if (out / "checkpoints").exists():
+            flushed.add(os.fstat(handle).st_ino)
+        inner(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    resumed(out)
+    assert not (out / "checkpoints").exists()
+    assert flushed >= {path.stat().st_ino for path in (out, *out.rglob("*"))}
+
+
 def test_a_folder_without_a_run_is_not_gone_on_from(tmp_path: Path) -> None:
     octavo.save(octavo.load("christie-rnn"), tmp_path / "model")
     with pytest.raises(OctavoError, match="exists already"):
@@ -226,7 +290,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
         if now.step == 6:
             full.set()
 
-    with pytest.raises(OctavoError, match=r"No space left on device; that of step \d is intact"):
+    with pytest.raises(OctavoError, match=r"No space left on device; the checkpoint of step \d is intact"):
         octavo.train(lives.TEXT, steps=40, out=out, save_every=0, report=fill, **lives.RUN)
     kept = checkpoint.latest(out)
     assert kept is not None

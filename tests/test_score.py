@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -185,9 +186,12 @@ def test_a_long_text_takes_bounded_memory(name: str, peak_memory: Callable[..., 
         ("abX", None, "unknown character 'X'"),
         ("abc", 0, "limit"),
         ("abc", -1, "limit"),
+        ("abc", 1.5, "limit .* not 1.5"),
+        (Path("my.txt"), None, "a text to score is a str, not .*my.txt"),
+        ([0, 1], None, "a text to score is a str"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(text: str, limit: int | None, named: str) -> None:
+def test_what_cannot_be_scored_is_refused(text: Any, limit: Any, named: str) -> None:
     for name in ("gru", "plain"):
         with pytest.raises(OctavoError, match=named):
             octavo.score(build(name), text, limit=limit)

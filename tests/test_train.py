@@ -247,6 +247,33 @@ def test_impossible_options_are_refused_by_name(options: dict[str, Any], named: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_text_that_is_the_name_of_something_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.txt").write_text(TEXT)
+    for name in ("my.txt", str(tmp_path), "tinyshakespeare"):
+        with pytest.raises(OctavoError, match=f"what is called {name}, give \\['{name}'\\]"):
+            octavo.train(name, steps=1, **SMALL)
+
+
+@pytest.mark.parametrize("text", [None, b"to be", 3])
+def test_what_is_no_text_and_no_names_is_refused(text: Any) -> None:
+    with pytest.raises(OctavoError, match="what is trained on is a text"):
+        octavo.train(text, steps=1, **SMALL)
+
+
+def test_names_may_be_one_path_or_anything_that_yields_them(tmp_path: Path) -> None:
+    (tmp_path / "my.txt").write_text(TEXT)
+    assert asked.named(tmp_path) == [tmp_path]
+    assert asked.named(name for name in ("a", "b")) == ["a", "b"]
+    octavo.tokenizers.char(TEXT).save(tmp_path / "tokenizer.json")
+    options = SMALL | {"steps": 1, "sizes": {"units": 5}, "tokenizer": tmp_path / "tokenizer.json"}
+    named, text = octavo.train(tmp_path / "my.txt", **options), octavo.train(TEXT, steps=1, **SMALL)
+    for name, value in text.params.items():
+        np.testing.assert_array_equal(value, named.params[name])
+
+
 @pytest.mark.parametrize("text", ["", "a", "to be or"])
 def test_a_text_shorter_than_a_window_is_refused(text: str) -> None:
     with pytest.raises(OctavoError, match="text"):

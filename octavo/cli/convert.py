@@ -34,8 +34,8 @@ def run(
     sources: Annotated[
         list[str],
         Argument(
-            help="A model (shipped, folder, .gguf, .json, .keras, .h5, .npz), and after it, if they are "
-            "apart, its weights (.h5) and tokenizer (tokenizer.json, .pkl).",
+            help="A model (shipped, folder, .gguf, .json, .keras, .h5, .npz, .pt, .bin), and after it, if "
+            "they are apart, its weights (.h5) and tokenizer (tokenizer.json, .pkl).",
             metavar="SOURCE",
             show_default=False,
         ),
@@ -64,7 +64,7 @@ def run(
     settings: loading.SetOption = None,
 ) -> None:
     """Write any model that octavo reads as a model folder, or as a GGUF file for llama.cpp."""
-    if Path(out).suffix != ".gguf":  # a file is refused when it is written
+    if Path(out).suffix.lower() != ".gguf":  # a file is refused when it is written
         refuse_existing(Path(out))
     if dtype and quantize:
         raise OctavoError("say --dtype or --quantize, not both")

@@ -13,6 +13,7 @@ from octavo.cli.options import Argument, Option
 from octavo.cli.printing import emit, piece, say, visible
 from octavo.cli.runs import read_run
 from octavo.errors import OctavoError
+from octavo.texts import prompt_ids
 
 HELP = "Draw pictures, as PNG or SVG."
 OutOption = Annotated[
@@ -82,14 +83,12 @@ def temperature(
     """Draw what comes next, and what a temperature makes of it."""
     plots.require_picture(out)
     text = loading.prompt_or_stdin(prompt)
-    if not text:
-        raise OctavoError("the prompt is empty; give at least one character to continue from")
     if top < 1:
         raise OctavoError(f"--top is at least 1, not {top}")
     scales = _numbers(temperatures)
     loaded = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     reader = loaded.text_tokenizer()
-    logits = loaded.forward(reader.encode(text))[0][-1]  # [V]
+    logits = loaded.forward(prompt_ids(loaded, text))[0][-1]  # [V]
     ids = np.argsort(logits)[::-1][:top]
     chances = {scale: nn.softmax(logits, scale)[ids] for scale in scales}
     tokens = [piece(reader.token_bytes(int(id))) for id in ids]

@@ -60,7 +60,13 @@ def command(name: str) -> Any:
     """A command, made from its module: a function `run`, or several of them in `COMMANDS`."""
     module = import_module(f"octavo.cli.{name}")
     if not hasattr(module, "run"):
-        several = typer.Typer(rich_markup_mode="rich", invoke_without_command=True, help=module.HELP)
+        several = typer.Typer(
+            add_completion=False,
+            rich_markup_mode="rich",
+            pretty_exceptions_enable=False,
+            invoke_without_command=True,
+            help=module.HELP,
+        )
         several.callback()(helpful)
         for run, epilog in module.COMMANDS.items():
             several.command(epilog=epilog)(typed(run))

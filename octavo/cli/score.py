@@ -38,7 +38,7 @@ def run(
     files: Annotated[
         list[str] | None,
         Argument(
-            help="Texts, read one after the other, or corpora by name; standard input without any.",
+            help="Texts, read one after the other, or corpora by name; standard input without any, or for -.",
             metavar="FILE",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def run(
     threads: loading.ThreadsOption = None,
 ) -> None:
     """Measure how well a model predicts a text."""
-    text = read_text(files) if files else loading.text_or_stdin(None, "text")
+    text = read_text(files) if files and files != ["-"] else loading.text_or_stdin(None, "text")
     reader = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     result = octavo.score(reader, text, protocol=protocol, window=window, stride=stride, limit=limit)
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -279,10 +280,10 @@ def process_start() -> float:
 
 
 def opening(files: list[str], field: str) -> str:
-    """The first words of the texts: a prompt that the new model can read."""
-    texts = data.blocks(data.sources(files), field)
-    rows = (row for text in texts for row in text[:10_000].splitlines() if row.strip())
-    return " ".join(next(rows, "").split()[:3])[:30]
+    """The first words of the texts as they stand there: a prompt that the new model can read."""
+    texts = (text[:10_000] for text in data.blocks(data.sources(files), field))
+    words = next(filter(None, (re.search(r"\S+([^\S\n]+\S+){0,2}", text) for text in texts)), None)
+    return words[0][:30] if words else ""
 
 
 def given(**options: Any) -> dict[str, Any]:

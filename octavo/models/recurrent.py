@@ -100,8 +100,10 @@ class Config:
         return widths[1:]
 
 
-def design(kind: str, vocab_size: int, units: tuple[int, ...] = (512,), embedding: int = 0) -> Config:
+def design(kind: str, vocab_size: int, units: int | tuple[int, ...] = (512,), embedding: int = 0) -> Config:
     """Layers of one kind, `units` wide, below a dense output; one-hot tokens unless embedded."""
+    if not isinstance(units, tuple | list):  # the width of a single layer
+        units = (units,)
     layers = [Layer("embedding", embedding)] if embedding else []
     layers += [Layer(kind, width) for width in units]
     return Config(vocab_size, (*layers, Layer("dense", vocab_size)))

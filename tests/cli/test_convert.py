@@ -96,7 +96,8 @@ def test_gguf_and_back(run: Any, refused: Any) -> None:
         small, "ab", limit=9, temperature=0
     )
     assert "exists already" in refused("convert", "own", "-o", "small.gguf")
-    assert "no architecture gru" in refused("convert", "shelf/gru", "-o", "gru.gguf")
+    for name in ("gru.gguf", "gru.GGUF"):
+        assert "no architecture gru" in refused("convert", "shelf/gru", "-o", name)
     assert "a .gguf file holds more" in refused("convert", "own", "--dtype", "Q4_0", "-o", "folder")
 
 

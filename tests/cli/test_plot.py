@@ -2,13 +2,19 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import octavo
 from octavo import plots
+from octavo.cli import loading
 from octavo.cli.runs import read_run
+
+from ..conftest import begun
 
 
 @pytest.fixture
@@ -56,6 +62,15 @@ def test_temperature(run: Any) -> None:
     assert len(found["ids"]) == len(found["pieces"]) == 4
     assert found["probabilities"]["0"] == [1, 0, 0, 0]
     assert found["probabilities"]["1"] == sorted(found["probabilities"]["1"], reverse=True)
+
+
+def test_what_comes_next_follows_what_begins_a_text(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = octavo.load("shelf/plain")
+    model = replace(model, tokenizer=begun(model.text_tokenizer(), 7))
+    monkeypatch.setattr(loading, "load_reader", lambda *_: model)
+    logits, _ = model.forward([7, *model.text_tokenizer().encode("It")])
+    found = json.loads(run("plot", "temperature", "shelf/plain", "It", "--top", "5", "--json").stdout)
+    assert found["ids"] == np.argsort(logits[-1])[::-1][:5].tolist()
 
 
 def test_a_log_that_says_nothing_or_nonsense(refused: Any, runs: list[str]) -> None:

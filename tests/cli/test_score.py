@@ -71,6 +71,7 @@ def test_files_are_read_one_after_the_other_and_like_standard_input(run: Any) ->
     Path("b.txt").write_text("the best")
     args = ["score", "-m", "shelf/gru", "--json"]
     assert run(*args, "a.txt", "b.txt").stdout == run(*args, stdin="It was the best").stdout
+    assert run(*args, "-", stdin="It was the best").stdout == run(*args, stdin="It was the best").stdout
 
 
 def test_the_tokenizer_of_texts_together(run: Any) -> None:

@@ -27,6 +27,7 @@ HELP = [
 def test_help_fits_80_columns_and_has_an_example(run: Any, narrow: Any, command: list[str]) -> None:
     out = run(*command, "--help").stdout
     narrow(out)
+    assert "completion" not in out  # an option of Typer's, which octavo does not have
     assert f"Usage: {' '.join(['octavo', *command])}" in out
     if command != ["plot"]:
         assert " ".join(["octavo", *command]).strip() in out.split("Usage")[1].split("\n", 1)[1]

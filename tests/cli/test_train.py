@@ -42,6 +42,22 @@ def test_a_run_for_people(run: Any, narrow: Any) -> None:
     assert octavo.generate(model, "It was the", limit=3)
 
 
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (" \n  to be or not\n", "to be or"),
+        ("to\tbe\tor not", "to\tbe\tor"),
+        ("to  be\nor", "to  be"),
+        (" \n \n", " \n \n"),
+        ("a" * 99, "a" * 30),
+    ],
+)
+def test_the_prompt_that_is_proposed_stands_in_the_text(text: str, prompt: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert train.opening([str(tmp_path / "a.txt")], "text") == prompt
+    assert prompt in text
+
+
 def test_json_reports_and_the_log(start: Any) -> None:
     args = ["train", "shelf/text.txt", "-o", "new", "-m", "rnn", "--epochs", "0.2", "--size", "units=6,4"]
     process = start([*args, "--context", "8", "--batch", "2", "--seed", "1", "--json"])

@@ -17,6 +17,7 @@ from octavo.checkpoint import Checkpoint
 from octavo.encoded import Progress, encode
 from octavo.errors import OctavoError
 from octavo.idfile import Encoded
+from octavo.journal import logged
 from octavo.model import Model
 from octavo.quant import widened
 from octavo.recipe import DEFAULTS, STANDARD, Recipe, named_size
@@ -112,7 +113,7 @@ class Asked:
             raise OctavoError(f"a model to begin from has its own {' and '.join(given)}; leave that out")
         model = self.base if isinstance(self.base, Model) else load(str(self.base))
         model = model.with_params(widened(model.params))
-        defaults = DEFAULTS[model.model_type]
+        defaults = DEFAULTS[model.model_type] | automatic.further(model, _learned_by(self.base))
         if model.context is not None:
             defaults = defaults | {"context": min(model.context, Recipe.context)}
         recipe = Recipe(**(defaults | self.recipe))
@@ -173,6 +174,17 @@ def _other(kept: Checkpoint, name: str, was: Any, value: Any) -> OctavoError:
     return OctavoError(
         f"{kept.path} is of a run with {name} {was}, not {value}; leave the option out, or begin anew"
     )
+
+
+def _learned_by(base: Model | str | Path | None) -> str | None:
+    """The optimizer that a model has been trained with, if it is in a folder with the log of its run."""
+    if not isinstance(base, str | Path):
+        return None
+    from octavo.storage import PRETRAINED, bundled
+
+    folder = PRETRAINED / str(base) if str(base) in bundled() else Path(base)
+    recipe = logged(folder)[0].get("recipe", {})
+    return str(recipe.get("optimizer", Recipe.optimizer)) if recipe else None
 
 
 def named(given: str | Path | Iterable[str | Path]) -> str | list[str | Path]:

@@ -1,9 +1,11 @@
 """What a recipe leaves to the measure of its budget, and that what was said is left alone."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import octavo
 from octavo import automatic
 from octavo.asked import Asked, Text
 from octavo.recipe import DEFAULTS, Recipe
@@ -106,6 +108,56 @@ def test_a_long_run_trains_what_learns_on(said: str | None, monkeypatch: pytest.
     assert begun({}, 10) == ("folio", DEFAULTS["folio"]["batch"])
     assert begun({}, 20) == ("llama", DEFAULTS["llama"]["batch"])
     assert begun({"d_model": 12}, 20)[0] == "folio"  # a field that only it has
+
+
+@pytest.mark.parametrize(("width", "share"), [(16, 1), (128, 1), (512, 0.5)])
+def test_wide_transformers_learn_more_slowly(width: int, share: float) -> None:
+    def lr(**said: Any) -> float:
+        sizes = {"d_model": width, "n_layers": 1, "n_heads": 2}
+        recipe = {"steps": 1, "context": 8} | said
+        return Asked("plain", None, None, sizes, None, recipe).begin(Text(TEXT))[1].lr
+
+    assert lr() == pytest.approx(share * DEFAULTS["plain"]["lr"])
+    assert lr(lr=0.1) == 0.1
+
+
+def test_recurrent_layers_of_any_width_have_their_learning_rate() -> None:
+    model = Asked("gru", None, None, {"units": (256,)}, None, {"steps": 1}).begin(Text(TEXT))[0]
+    assert automatic.lr(model, Recipe(steps=1, lr=0.5)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes", "optimizer", "lr"),
+    [
+        ("gpt2", {"n_embd": 16, "n_layer": 1, "n_head": 2}, None, 0.3 * DEFAULTS["gpt2"]["lr"]),
+        ("gpt2", {"n_embd": 256, "n_layer": 1, "n_head": 2}, "adamw", 0.3 * DEFAULTS["gpt2"]["lr"] / 2**0.5),
+        ("gru", {"units": (8,)}, None, 0.3 * DEFAULTS["gru"]["lr"]),
+    ],
+)
+def test_a_model_goes_on_by_the_optimizer_it_knows(
+    model_type: str, sizes: dict[str, Any], optimizer: str | None, lr: float, tmp_path: Path
+) -> None:
+    first: dict[str, Any] = {"steps": 1, "context": 8, "batch": 2}
+    said = {} if optimizer is None else {"optimizer": optimizer}
+    octavo.train(TEXT, model_type=model_type, sizes=sizes, out=tmp_path / "first", **first, **said)
+    asked = Asked(None, None, None, {}, tmp_path / "first", first)
+    recipe = asked.begin(Text(TEXT))[1]
+    assert recipe.lr == pytest.approx(lr)
+    assert recipe.optimizer == (optimizer or DEFAULTS[model_type].get("optimizer", "adamw"))
+    asked.recipe |= {"lr": 0.1, "optimizer": "muon"}
+    recipe = asked.begin(Text(TEXT))[1]
+    assert (recipe.lr, recipe.optimizer) == (0.1, "muon")
+
+
+def test_a_published_model_goes_on_by_adamw(tmp_path: Path) -> None:
+    sizes = {"n_embd": 512, "n_layer": 1, "n_head": 2}
+    first, _, _ = Asked("gpt2", None, None, sizes, None, {"steps": 1, "context": 8}).begin(Text(TEXT))
+    octavo.save(first, tmp_path / "published")
+    for base in (first, tmp_path / "published"):
+        recipe = Asked(None, None, None, {}, base, {"steps": 1}).begin(Text(TEXT))[1]
+        assert (recipe.optimizer, recipe.lr) == ("adamw", pytest.approx(3e-4))
+    recipe = Asked(None, None, None, {}, "bard", {"steps": 1}).begin(Text(TEXT))[1]  # whose log ships
+    assert (recipe.optimizer, recipe.lr) == ("muon", pytest.approx(0.3 * 0.005 / 2))
 
 
 def test_the_course_s_sizes_are_not_the_standard() -> None:

@@ -120,7 +120,11 @@ def run(
         Option(help=f"adamw or muon. {default('optimizer')}", metavar="NAME", rich_help_panel=LEARNING),
     ] = None,
     lr: Annotated[
-        float | None, Option(help=f"Highest learning rate. {default('lr')}", rich_help_panel=LEARNING)
+        float | None,
+        Option(
+            help=f"Highest learning rate; less if a Transformer is wide, or with --from. {default('lr')}",
+            rich_help_panel=LEARNING,
+        ),
     ] = None,
     warmup: Annotated[
         float | None,
@@ -281,9 +285,12 @@ def process_start() -> float:
 
 def opening(files: list[str], field: str) -> str:
     """The first words of the texts as they stand there: a prompt that the new model can read."""
-    texts = (text[:10_000] for text in data.blocks(data.sources(files), field))
-    words = next(filter(None, (re.search(r"\S+([^\S\n]+\S+){0,2}", text) for text in texts)), None)
-    return words[0][:30] if words else ""
+    begin = ""
+    for text in data.blocks(data.sources(files), field):
+        if words := re.search(r"\S+([^\S\n]+\S+){0,2}", text[:10_000]):
+            return words[0][:30]
+        begin = begin or text[:30]
+    return begin
 
 
 def given(**options: Any) -> dict[str, Any]:

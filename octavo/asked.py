@@ -57,6 +57,13 @@ class Text:
             raise OctavoError("there is no text to train on")
         return [self.given]
 
+    def has_documents(self) -> bool:
+        """Whether there are several of them, or a file of a kind that is made to hold several."""
+        if isinstance(self.given, str):
+            return False
+        sources = data.sources(self.given)
+        return len(sources) > 1 or sources[0].has_rows
+
     def encode(self, tokenizer: Tokenizer) -> Encoded:
         """The text as ids, with what begins a document before each."""
         if not isinstance(self.given, str):
@@ -229,7 +236,8 @@ def tokenizer_of(spec: str | Path | Tokenizer, text: Text) -> Tokenizer:
     if spec.startswith("bpe:"):
         if not spec[4:].isdecimal():
             raise OctavoError(f"a tokenizer is char, bpe:N (N tokens) or a path, not {spec!r}")
-        return tokenizers.train_bpe(islice(text.blocks(), BPE_BLOCKS), int(spec[4:]))
+        blocks = islice(text.blocks(), BPE_BLOCKS)
+        return tokenizers.train_bpe(blocks, int(spec[4:]), end_of_text=text.has_documents())
     return tokenizers.open(spec)
 
 

@@ -49,6 +49,11 @@ class Source:
         """The suffix that tells the kind, in lower case."""
         return (self.path.with_suffix("") if self.gzipped else self.path).suffix.lower()
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether it is of a kind that is made to hold many documents."""
+        return READERS.get(self.suffix, _plain) is not _plain
+
 
 class Part(NamedTuple):
     """Some text of a file, whether a document ends with it, and how many bytes of the file are read."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from octavo.errors import OctavoError
 from octavo.memory import uncollected
-from octavo.tokenizers import bpe, chars, files, published
+from octavo.tokenizers import bpe, chars, fields, files, published
 from octavo.tokenizers.chars import char
 from octavo.tokenizers.interface import Tokenizer, token_lengths
 from octavo.tokenizers.patterns import GPT2
@@ -20,7 +20,9 @@ from octavo.tokenizers.published import from_ranks
 __all__ = ["GPT2", "Tokenizer", "char", "from_ranks", "open", "token_lengths", "train_bpe"]
 
 
-def train_bpe(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -> published.ByteLevelBPE:
+def train_bpe(
+    text: str | Iterable[str], vocab_size: int, pattern: str = GPT2, *, end_of_text: bool = False
+) -> published.ByteLevelBPE:
     """Train byte-level byte-pair encoding on a text.
 
     Ids 0 to 255 are the bytes; each further id is the most frequent pair of neighbours at its
@@ -36,6 +38,8 @@ def train_bpe(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -
         Number of tokens, at least 256 and at most what the text supports.
     pattern : str
         The split pattern, one of the published ones.
+    end_of_text : bool
+        Whether the last of the tokens is to be ``<|endoftext|>``, which stands between documents.
 
     Returns
     -------
@@ -54,8 +58,9 @@ def train_bpe(text: str | Iterable[str], vocab_size: int, pattern: str = GPT2) -
     >>> [tok.token_bytes(id) for id in tok.encode("slow lower")]
     [b's', b'low', b' low', b'e', b'r']
     """
-    tokens = bpe.train(text, vocab_size, pattern)
-    return from_ranks({token: id for id, token in enumerate(tokens)}, pattern)
+    tokens = bpe.train(text, vocab_size - end_of_text, pattern)
+    special = {fields.END_OF_TEXT[0]: len(tokens)} if end_of_text else None
+    return from_ranks({token: id for id, token in enumerate(tokens)}, pattern, special)
 
 
 @uncollected()

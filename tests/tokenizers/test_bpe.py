@@ -122,6 +122,16 @@ def test_refusals(text: str, size: int, message: str) -> None:
         tokenizers.train_bpe(text, size)
 
 
+def test_one_of_the_tokens_may_stand_between_documents() -> None:
+    whole, ended = (tokenizers.train_bpe("low lower lowest", 260, end_of_text=end) for end in (False, True))
+    assert (whole.end_of_text, ended.end_of_text) == (None, 259)
+    assert ended.tokens == (*whole.tokens[:259], b"<|endoftext|>")
+    text = "lowest<|endoftext|>"
+    assert ended.decode(ended.encode(text)) == text  # written in a text it is text
+    assert 259 not in ended.encode(text)
+    assert ended.encode(text, special=True)[-1] == 259
+
+
 def test_the_bytes_alone() -> None:
     tok = tokenizers.train_bpe("hello", 256)
     assert tok.encode("hé") == list("hé".encode())

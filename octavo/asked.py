@@ -232,7 +232,7 @@ def tokenizer_of(spec: str | Path | Tokenizer, text: Text) -> Tokenizer:
     if not isinstance(spec, str):
         return spec
     if spec == "char":
-        return tokenizers.char(text.blocks())
+        return tokenizers.char(text.blocks(), end_of_text=text.has_documents())
     if spec.startswith("bpe:"):
         if not spec[4:].isdecimal():
             raise OctavoError(f"a tokenizer is char, bpe:N (N tokens) or a path, not {spec!r}")

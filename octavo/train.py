@@ -74,9 +74,9 @@ def train(
         that time: `folio`, or `llama` where a text will be read often. Each gets the dropout that is right
         for how often it will be (`octavo.automatic`).
     tokenizer : str, Path or Tokenizer, optional
-        ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text (where that is several
-        documents the last of them is ``<|endoftext|>``, which ends each), the path of a
-        `tokenizer.json`, or a tokenizer; "char" unless said.
+        ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
+        `tokenizer.json`, or a tokenizer; "char" unless said. What is made of several documents has
+        ``<|endoftext|>`` as its last token, which ends each.
     size : str, optional
         A size by name, "small" say: `octavo.recipe.SIZES` lists them.
     sizes : mapping, optional

@@ -310,27 +310,32 @@ def test_files_of_many_kinds_are_one_text(tmp_path: Path) -> None:
     rows = [json.dumps({"story": TEXT}), json.dumps({"story": TEXT})]
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
         file.write("\n".join(rows))
-    together = octavo.train([tmp_path], field="story", steps=3, **SMALL)
+    tok = tokenizers.char(TEXT)  # without a token between documents
+    together = octavo.train([tmp_path], field="story", steps=3, tokenizer=tok, **SMALL)
     alone = octavo.train(3 * TEXT, steps=3, **SMALL)
     for name, value in alone.params.items():
         np.testing.assert_array_equal(together.params[name], value)
 
 
+@pytest.mark.parametrize(("spec", "size"), [("bpe:260", 260), ("char", 1 + len(set(TEXT)))])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "plain"])
-def test_byte_pairs_end_each_of_several_documents(model_type: str, tmp_path: Path) -> None:
+def test_a_token_ends_each_of_several_documents(
+    model_type: str, spec: str, size: int, tmp_path: Path
+) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": TEXT}) for _ in range(3)))
     (tmp_path / "a.txt").write_text(TEXT)
-    options: dict[str, Any] = {"model_type": model_type, "size": "small", "tokenizer": "bpe:260"}
+    options: dict[str, Any] = {"model_type": model_type, "size": "small", "tokenizer": spec}
     options |= {"steps": 1, "context": 8, "batch": 2}
     model = octavo.train([tmp_path / "rows.jsonl"], out=tmp_path / "new", **options)
-    assert model.vocab_size == 260
-    assert model.ends == octavo.load(tmp_path / "new").ends == (259,)
-    whole = asked.Asked(model_type, "bpe:260", "small", {}, None, {"steps": 1, "context": 8})
+    assert model.vocab_size == size
+    assert model.ends == octavo.load(tmp_path / "new").ends == (size - 1,)
+    whole = asked.Asked(model_type, spec, "small", {}, None, {"steps": 1, "context": 8})
     ids = whole.begin(asked.Text([tmp_path / "rows.jsonl"]))[2].ids
-    assert np.flatnonzero(ids == 259).tolist() == [len(ids) // 3 * n - 1 for n in (1, 2, 3)]
+    assert np.flatnonzero(ids == size - 1).tolist() == [len(ids) // 3 * n - 1 for n in (1, 2, 3)]
     alone = octavo.train([tmp_path / "a.txt"], **options)
-    assert (alone.vocab_size, alone.text_tokenizer().end_of_text) == (260, None)
-    assert octavo.train(2 * [tmp_path / "a.txt"], **options).text_tokenizer().end_of_text == 259
+    assert alone.vocab_size == (size if spec != "char" else size - 1)
+    assert alone.text_tokenizer().end_of_text is None
+    assert octavo.train(2 * [tmp_path / "a.txt"], **options).text_tokenizer().end_of_text == size - 1
 
 
 def test_a_run_can_begin_from_a_model(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The vocabulary is the characters that occur in a text, sorted by code point, as character
 RNNs have numbered them since Karpathy's char-rnn. Its ``tokenizer.json`` is a ``WordLevel``
-model behind a split into single characters; reading and writing it needs no library.
+model behind a split into single characters; reading and writing it needs no library. One more token may
+stand between documents.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from octavo.errors import OctavoError
-from octavo.tokenizers import files
+from octavo.tokenizers import fields, files
 from octavo.tokenizers.interface import Ids, checked, checked_one, id_dtype
 
-# All of the file but the vocabulary. "[\s\S]" because "." leaves out the newline; "Fuse"
+END = fields.END_OF_TEXT[0]
+
+# All of the file but the vocabulary and `END`. "[\s\S]" because "." leaves out the newline; "Fuse"
 # because the default decoder puts spaces between words; an unknown character is an error
 # in Hugging Face's library too, as "<unk>" is never in a vocabulary of single characters.
 FRAME: dict[str, Any] = {
     "version": "1.0",
     "truncation": None,
     "padding": None,
-    "added_tokens": [],
     "normalizer": None,
     "pre_tokenizer": {
         "type": "Split",
@@ -47,6 +49,8 @@ class Char:
     ----------
     alphabet : str
         The distinct characters.
+    ends : bool
+        Whether there is a token that ends a document, whose id comes after those of the characters.
 
     Raises
     ------
@@ -61,6 +65,7 @@ class Char:
     """
 
     alphabet: str
+    ends: bool = False
 
     def __post_init__(self) -> None:
         """Refuse impossible alphabets."""
@@ -74,17 +79,17 @@ class Char:
 
     @property
     def vocab_size(self) -> int:
-        """The number of characters."""
-        return len(self.alphabet)
+        """The number of characters, and of what ends a document."""
+        return len(self)
 
     def __len__(self) -> int:
-        """The number of characters."""
-        return len(self.alphabet)
+        """The same number."""
+        return len(self.alphabet) + self.ends
 
     @property
-    def end_of_text(self) -> None:
-        """None: every id is a character."""
-        return None
+    def end_of_text(self) -> int | None:
+        """The id that ends a document, if there is one."""
+        return len(self.alphabet) if self.ends else None
 
     @property
     def begins_with(self) -> tuple[int, ...]:
@@ -99,9 +104,12 @@ class Char:
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """The ids of the characters of `text`, or `OctavoError` naming the first unknown one.
 
-        There are no special tokens to find in it.
+        ``<|endoftext|>`` is text too, unless what is `special` is looked for.
         """
-        ids: list[int] = self._ids(text).tolist()
+        first, *others = text.split(END) if special and self.ends else [text]
+        ids: list[int] = self._ids(first).tolist()
+        for part in others:
+            ids += [len(self.alphabet), *self._ids(part).tolist()]
         return ids
 
     def encode_many(self, texts: Sequence[str], known: dict[str, bytes] | None = None) -> list[Ids]:
@@ -110,6 +118,8 @@ class Char:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`."""
+        if self.ends:
+            return "".join(map([*self.alphabet, END].__getitem__, checked(ids, len(self)).tolist()))
         points = _code_points(self.alphabet)[checked(ids, len(self))]
         return points.tobytes().decode("utf-32-le")
 
@@ -119,13 +129,14 @@ class Char:
 
     def token_bytes(self, id: int) -> bytes:
         """The character of one id in UTF-8."""
-        return self.alphabet[checked_one(id, len(self))].encode()
+        known = checked_one(id, len(self))
+        return (END if known == self.end_of_text else self.alphabet[known]).encode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` to `path`."""
         vocabulary = {character: id for id, character in enumerate(self.alphabet)}
         model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
-        files.write(path, {**FRAME, "model": model})
+        files.write(path, {**FRAME, "added_tokens": _added(self), "model": model})
 
     def __repr__(self) -> str:
         """Size and first characters."""
@@ -152,18 +163,20 @@ class Char:
         return table
 
 
-def char(text: str | Iterable[str]) -> Char:
+def char(text: str | Iterable[str], *, end_of_text: bool = False) -> Char:
     r"""The character tokenizer of a text: its distinct characters in the order of their code points.
 
     Parameters
     ----------
     text : str or iterable of str
         Any text that holds every character to be known, whole or in parts that are read one by one.
+    end_of_text : bool
+        Whether there is to be one more token, ``<|endoftext|>``, which stands between documents.
 
     Returns
     -------
     Char
-        Ids run from 0 to the number of distinct characters less one.
+        The ids of the characters run from 0 to their number less one.
 
     Raises
     ------
@@ -183,7 +196,7 @@ def char(text: str | Iterable[str]) -> Char:
     characters: set[str] = set()
     for part in (text,) if isinstance(text, str) else text:
         characters.update(part)
-    return Char("".join(sorted(characters)))
+    return Char("".join(sorted(characters)), end_of_text)
 
 
 def is_char(document: dict[str, Any]) -> bool:
@@ -206,7 +219,14 @@ def from_document(document: dict[str, Any]) -> Char:
     ids = list(vocabulary.values())
     if any(type(id) is not int for id in ids) or sorted(ids) != list(range(len(ids))):
         raise OctavoError(f"the ids of {len(ids)} characters must be 0 to {len(ids) - 1}, each once")
-    return Char("".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+    read = Char("".join(sorted(vocabulary, key=vocabulary.__getitem__)), bool(document.get("added_tokens")))
+    if read.ends and document["added_tokens"] != _added(read):
+        raise OctavoError(f"the one token that a character tokenizer has beside its characters is {END}")
+    return read
+
+
+def _added(tokenizer: Char) -> list[dict[str, Any]]:
+    return [fields.added(len(tokenizer.alphabet), END)] if tokenizer.ends else []
 
 
 def _code_points(text: str) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:

@@ -26,7 +26,7 @@ from octavo.tokenizers import (
     tokenizer_json,
     vocabulary,
 )
-from octavo.tokenizers.chars import Char
+from octavo.tokenizers.chars import END, Char
 from octavo.tokenizers.fields import shown
 from octavo.tokenizers.gguf_write import to_metadata
 from octavo.tokenizers.interface import Tokenizer
@@ -185,6 +185,8 @@ def _merges(read: Vocabulary) -> Iterator[tuple[str, str]]:
 
 
 def _characters(tokens: list[str]) -> Char:
+    ends = tokens[-1:] == [END]
+    tokens = tokens[:-1] if ends else tokens
     spelled = [_ESCAPED.sub(_unescaped, token.encode("utf-8", "surrogateescape")) for token in tokens]
     try:
         characters = [token.decode() for token in spelled]
@@ -192,7 +194,7 @@ def _characters(tokens: list[str]) -> Char:
         characters = [""]
     if not all(len(character) == 1 for character in characters):
         raise OctavoError("this vocabulary of RWKV's kind has tokens that are no single characters")
-    return Char("".join(characters))
+    return Char("".join(characters), ends)
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from octavo.errors import OctavoError
 from octavo.tokenizers import engine, post_processor, pre_tokenizers, sentencepiece_json
-from octavo.tokenizers.chars import Char
+from octavo.tokenizers.chars import END, Char
 from octavo.tokenizers.interface import Tokenizer
 from octavo.tokenizers.published import ByteLevelBPE
 from octavo.tokenizers.sentencepiece import SentencePiece
@@ -47,10 +47,7 @@ def to_metadata(tokenizer: Tokenizer) -> dict[str, Any]:
     """
     match tokenizer:
         case Char():
-            found: dict[str, Any] = {
-                "model": "rwkv",
-                **_tokens([_ESCAPES.get(c, c) for c in tokenizer.alphabet]),
-            }
+            found: dict[str, Any] = {"model": "rwkv", **_characters(tokenizer)}
         case ByteLevelBPE():
             found = {"model": "gpt2", **_byte_level(tokenizer), **_around(tokenizer)}
         case SentencePiece():
@@ -62,6 +59,14 @@ def to_metadata(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _tokens(tokens: list[str], types: Sequence[Type] = ()) -> dict[str, Any]:
     return {"tokens": tokens, "token_type": [int(type) for type in types] or [int(Type.NORMAL)] * len(tokens)}
+
+
+def _characters(tokenizer: Char) -> dict[str, Any]:
+    tokens = [_ESCAPES.get(c, c) for c in tokenizer.alphabet]
+    if not tokenizer.ends:
+        return _tokens(tokens)
+    types = [Type.NORMAL] * len(tokens) + [Type.CONTROL]
+    return {**_tokens([*tokens, END], types), "eos_token_id": tokenizer.end_of_text}
 
 
 def _around(tokenizer: ByteLevelBPE | SentencePiece) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One id per character: against the definition, and against Hugging Face on the saved file."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer as Peer
 
 from octavo import tokenizers
 from octavo.errors import OctavoError
-from octavo.tokenizers import Tokenizer
+from octavo.tokenizers import Tokenizer, gguf
 
 alphabets = st.text(min_size=1, max_size=30)
 
@@ -54,6 +55,37 @@ def test_many_texts_are_encoded_as_each_alone(parts: list[str], data: st.DataObj
     assert tok.end_of_text is None
     with pytest.raises(OctavoError, match="unknown character"):
         tokenizers.char("a").encode_many(["a", "b"])
+
+
+@given(st.text("\n\t\\aé中🙂<|endofx>", min_size=1, max_size=30), st.data())
+def test_a_token_may_stand_between_documents(tmp_path_factory, alphabet: str, data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("char") / "tokenizer.json"
+    bare, tok = tokenizers.char(alphabet), tokenizers.char(alphabet, end_of_text=True)
+    tok.save(path)
+    assert tok != bare
+    assert tokenizers.open(path) == tok == gguf.from_metadata(gguf.to_metadata(tok))
+    end = tok.end_of_text
+    assert (end, len(tok), tok.token_bytes(len(bare))) == (len(bare), len(bare) + 1, b"<|endoftext|>")
+    one, other = (data.draw(st.text(st.sampled_from(alphabet), max_size=20)) for _ in range(2))
+    assert tok.encode(one) == bare.encode(one)
+    ids = [*tok.encode(one), end, *tok.encode(other)]
+    whole = f"{one}<|endoftext|>{other}"
+    assert tok.encode(whole, special=True) == ids == Peer.from_file(str(path)).encode(whole).ids
+    assert tok.decode(ids) == whole
+    assert b"".join(map(tok.token_bytes, ids)) == tok.decode_bytes(ids) == whole.encode()
+    if set("<|endoftext|>") <= set(alphabet):
+        assert end not in tok.encode(whole)  # what is written in a text is text
+        assert tok.decode(tok.encode(whole)) == whole
+
+
+@pytest.mark.parametrize("change", [{"id": 2}, {"id": 4}, {"content": "<end>"}, {"special": False}])
+def test_no_other_token_is_read(change: dict[str, object], tmp_path: Path) -> None:
+    tokenizers.char("abc", end_of_text=True).save(tmp_path / "tokenizer.json")
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    document["added_tokens"][0] |= change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(OctavoError, match="one token that a character tokenizer has beside"):
+        tokenizers.open(tmp_path)
 
 
 def test_more_characters_than_16_bits_count() -> None:

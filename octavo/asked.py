@@ -103,13 +103,13 @@ class Asked:
         config = models.design(model_type, reader.vocab_size, **sizes)
         params = models.initial_params(model_type, config, np.random.default_rng(recipe.seed))
         model = Model(model_type, config, params, reader)
-        return model, self._fitted(model, recipe, len(ids)), ids
+        dropout = automatic.dropout(model.model_type, recipe, len(ids), model.count())
+        return model, self._fitted(model, recipe, dropout=dropout), ids
 
-    def _fitted(self, model: Model, recipe: Recipe, tokens: int) -> Recipe:
-        """The recipe with what fits the model and a text of so many tokens, unless it is said."""
-        dropout = automatic.dropout(model.model_type, recipe, tokens, model.count())
-        fits: dict[str, Any] = {"dropout": dropout, "lr": automatic.lr(model, recipe)}
-        return replace(recipe, **(fits | {name: self.recipe[name] for name in fits.keys() & self.recipe}))
+    def _fitted(self, model: Model, recipe: Recipe, **fits: float) -> Recipe:
+        """The recipe with what `fits` and the learning rate that fits the model, unless they are said."""
+        fitting: dict[str, Any] = fits | {"lr": automatic.lr(model, recipe)}
+        return replace(recipe, **{name: x for name, x in fitting.items() if name not in self.recipe})
 
     def _continue(self, text: Text) -> Begun:
         """The model that is to be trained on, its recipe, and the text as ids."""
@@ -120,14 +120,14 @@ class Asked:
             raise OctavoError(f"a model to begin from has its own {' and '.join(given)}; leave that out")
         model = self.base if isinstance(self.base, Model) else load(str(self.base))
         model = model.with_params(widened(model.params))
-        defaults = DEFAULTS[model.model_type] | automatic.further(model, _learned_by(self.base))
+        defaults = DEFAULTS[model.model_type] | automatic.further(model, _recipe_of(self.base))
         if model.context is not None:
             defaults = defaults | {"context": min(model.context, Recipe.context)}
         recipe = Recipe(**(defaults | self.recipe))
         if model.context is not None and recipe.context > model.context:
             raise OctavoError(f"the model has a context of {model.context}, and {recipe.context} is more")
         ids = text.encode(model.text_tokenizer())
-        return model, self._fitted(model, recipe, len(ids)), ids
+        return model, self._fitted(model, recipe), ids
 
     def go_on(self, text: Text, kept: Checkpoint) -> Begun:
         """The model and recipe of a checkpoint and the text as ids, if it agrees with all that is said."""
@@ -183,15 +183,15 @@ def _other(kept: Checkpoint, name: str, was: Any, value: Any) -> OctavoError:
     )
 
 
-def _learned_by(base: Model | str | Path | None) -> str | None:
-    """The optimizer that a model has been trained with, if it is in a folder with the log of its run."""
+def _recipe_of(base: Model | str | Path | None) -> Mapping[str, Any]:
+    """The recipe that a model was trained by, if it is in a folder with the log of its run."""
     if not isinstance(base, str | Path):
-        return None
+        return {}
     from octavo.storage import PRETRAINED, bundled
 
     folder = PRETRAINED / str(base) if str(base) in bundled() else Path(base)
-    recipe = logged(folder)[0].get("recipe", {})
-    return str(recipe.get("optimizer", Recipe.optimizer)) if recipe else None
+    recipe = logged(folder)[0].get("recipe")
+    return recipe if isinstance(recipe, dict) else {}
 
 
 def named(given: str | Path | Iterable[str | Path]) -> str | list[str | Path]:

@@ -18,11 +18,13 @@ grew worse after a hundred steps at that rate. Weights that go on learning do so
 know: after two minutes `gpt2` went on for two to 1.614 at 0.3 of Muon's rate, to 1.627 at the whole of it,
 and to 1.665 by AdamW at 5e-4. A published model, which does not know Muon, comes further by AdamW: twelve
 steps on Shakespeare brought SmolLM2-135M from 4.09 to 3.34 at 3e-4, to 3.47 at 1e-4, and by Muon to 3.56.
+And with the dropout that they know: a tenth of it brought that model's own loss from 4.7 to 11.3.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from octavo import models
@@ -87,20 +89,27 @@ def dropout(model_type: str, recipe: Recipe, tokens: int, weights: int) -> float
     return SLIGHT if model_type != "rnn" and read > RARELY else 0.0
 
 
-def further(model: Model, optimizer: str | None) -> dict[str, Any]:
-    """What a recipe says of a model that goes on learning, which an optimizer of ours has trained, or none.
+def further(model: Model, learned: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says of a model that goes on learning, given that by which it learned here, if it did.
 
     Examples
     --------
     >>> import octavo
     >>> bard = octavo.load("bard")
-    >>> further(bard, "muon"), further(bard, None)
-    ({'optimizer': 'muon', 'lr': 0.0015}, {'optimizer': 'adamw', 'lr': 0.0006})
+    >>> further(bard, {"optimizer": "muon", "dropout": 0.1})
+    {'optimizer': 'muon', 'lr': 0.0015, 'dropout': 0.1}
+    >>> further(bard, {})
+    {'optimizer': 'adamw', 'lr': 0.0006, 'dropout': 0.0}
     """
-    usual = DEFAULTS[model.model_type]
-    if optimizer is None and model.architecture is not models.recurrent:
-        return dict(ADAPTING)
-    return {"optimizer": optimizer or Recipe.optimizer, "lr": FURTHER * usual["lr"]}
+    dropout = learned.get("dropout", 0.0)
+    if not learned and model.architecture is not models.recurrent:
+        return ADAPTING | {"dropout": dropout}
+    usual = DEFAULTS[model.model_type]["lr"]
+    return {
+        "optimizer": learned.get("optimizer", Recipe.optimizer),
+        "lr": FURTHER * usual,
+        "dropout": dropout,
+    }
 
 
 def lr(model: Model, recipe: Recipe) -> float:

@@ -137,16 +137,17 @@ def test_recurrent_layers_of_any_width_have_their_learning_rate() -> None:
 def test_a_model_goes_on_by_the_optimizer_it_knows(
     model_type: str, sizes: dict[str, Any], optimizer: str | None, lr: float, tmp_path: Path
 ) -> None:
-    first: dict[str, Any] = {"steps": 1, "context": 8, "batch": 2}
+    first: dict[str, Any] = {"steps": 1, "context": 8, "batch": 2, "dropout": 0.15}
     said = {} if optimizer is None else {"optimizer": optimizer}
     octavo.train(TEXT, model_type=model_type, sizes=sizes, out=tmp_path / "first", **first, **said)
-    asked = Asked(None, None, None, {}, tmp_path / "first", first)
+    asked = Asked(None, None, None, {}, tmp_path / "first", {"epochs": 99, "context": 8})
     recipe = asked.begin(Text(TEXT))[1]
     assert recipe.lr == pytest.approx(lr)
+    assert recipe.dropout == 0.15
     assert recipe.optimizer == (optimizer or DEFAULTS[model_type].get("optimizer", "adamw"))
-    asked.recipe |= {"lr": 0.1, "optimizer": "muon"}
+    asked.recipe |= {"lr": 0.1, "optimizer": "muon", "dropout": 0.5}
     recipe = asked.begin(Text(TEXT))[1]
-    assert (recipe.lr, recipe.optimizer) == (0.1, "muon")
+    assert (recipe.lr, recipe.optimizer, recipe.dropout) == (0.1, "muon", 0.5)
 
 
 def test_a_published_model_goes_on_by_adamw(tmp_path: Path) -> None:
@@ -154,8 +155,8 @@ def test_a_published_model_goes_on_by_adamw(tmp_path: Path) -> None:
     first, _, _ = Asked("gpt2", None, None, sizes, None, {"steps": 1, "context": 8}).begin(Text(TEXT))
     octavo.save(first, tmp_path / "published")
     for base in (first, tmp_path / "published"):
-        recipe = Asked(None, None, None, {}, base, {"steps": 1}).begin(Text(TEXT))[1]
-        assert (recipe.optimizer, recipe.lr) == ("adamw", pytest.approx(3e-4))
+        recipe = Asked(None, None, None, {}, base, {"epochs": 99}).begin(Text(TEXT))[1]
+        assert (recipe.optimizer, recipe.lr, recipe.dropout) == ("adamw", pytest.approx(3e-4), 0)
     recipe = Asked(None, None, None, {}, "bard", {"steps": 1}).begin(Text(TEXT))[1]  # whose log ships
     assert (recipe.optimizer, recipe.lr) == ("muon", pytest.approx(0.3 * 0.005 / 2))
 

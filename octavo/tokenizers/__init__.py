@@ -58,6 +58,11 @@ def train_bpe(
     >>> [tok.token_bytes(id) for id in tok.encode("slow lower")]
     [b's', b'low', b' low', b'e', b'r']
     """
+    if end_of_text and vocab_size <= 256:
+        raise OctavoError(
+            "vocab_size must be at least 257, one token for each byte and one that ends a document, "
+            f"found {vocab_size}"
+        )
     tokens = bpe.train(text, vocab_size - end_of_text, pattern)
     special = {fields.END_OF_TEXT[0]: len(tokens)} if end_of_text else None
     return from_ranks({token: id for id, token in enumerate(tokens)}, pattern, special)

@@ -130,6 +130,8 @@ def test_one_of_the_tokens_may_stand_between_documents() -> None:
     assert ended.decode(ended.encode(text)) == text  # written in a text it is text
     assert 259 not in ended.encode(text)
     assert ended.encode(text, special=True)[-1] == 259
+    with pytest.raises(OctavoError, match=r"at least 257, .* found 256"):
+        tokenizers.train_bpe(text, 256, end_of_text=True)
 
 
 def test_the_bytes_alone() -> None:

@@ -187,10 +187,9 @@ def _recipe_of(base: Model | str | Path | None) -> Mapping[str, Any]:
     """The recipe that a model was trained by, if it is in a folder with the log of its run."""
     if not isinstance(base, str | Path):
         return {}
-    from octavo.storage import PRETRAINED, bundled
+    from octavo.storage import locate
 
-    folder = PRETRAINED / str(base) if str(base) in bundled() else Path(base)
-    recipe = logged(folder)[0].get("recipe")
+    recipe = logged(locate(str(base)))[0].get("recipe")
     return recipe if isinstance(recipe, dict) else {}
 
 

@@ -299,13 +299,11 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def sizes(items: list[str] | None) -> dict[str, Any]:
-    """The size by name and those that ``KEY=VALUE`` items spell; `units` is always a width per layer."""
+    """The size by name and those that ``KEY=VALUE`` items spell."""
     names = [item for item in items or () if "=" not in item]
     if len(names) > 1:
         raise OctavoError(f"--size takes one name, and KEY=VALUE; not {' and '.join(names)}")
     found = loading.pairs("--size", [item for item in items or () if "=" in item])
     if "vocab_size" in found:
         raise OctavoError("the vocabulary has the size that --tokenizer gives it")
-    if "units" in found and not isinstance(found["units"], tuple):
-        found["units"] = (found["units"],)
     return {"size": names[0] if names else None, "sizes": found}

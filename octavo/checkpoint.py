@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,23 +71,20 @@ class Writer:
         """Whether a checkpoint is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def write(self, run: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Keep `arrays` (of JAX) and `run`, which tells its `step`."""
+    def write(self, run: Mapping[str, Any], arrays: Mapping[str, Array], publish: Callable[[], None]) -> None:
+        """Keep `arrays` (of JAX) and `run`, which tells its `step`, after something else is published."""
         import jax
 
         self.wait()
         if self.written == run["step"]:
             return
-        if mesh.leads():  # first of all: a run that is killed before the rest is known by it
-            with suppress(OSError):  # what is wrong is said where it is written to
-                self.folder.mkdir(exist_ok=True)
         parts, text = parts_of(arrays), json.dumps({"format": FORMAT} | dict(run))
         self.written = run["step"]
         if jax.process_count() > 1:
-            self._write(run["step"], text, parts)
-            self._raise()
+            self._write(run["step"], text, parts, publish)
+            self.check()
             return
-        self._thread = threading.Thread(target=self._write, args=(run["step"], text, parts))
+        self._thread = threading.Thread(target=self._write, args=(run["step"], text, parts, publish))
         self._thread.start()
 
     def wait(self) -> None:
@@ -95,17 +92,24 @@ class Writer:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._raise()
+        self.check()
 
-    def _raise(self) -> None:
+    def check(self) -> None:
+        """Raise what went wrong, if something did."""
         error, self._error = self._error, None
+        if isinstance(error, OctavoError):
+            raise error
         if error is not None:
             reason = getattr(error, "strerror", None) or str(error)
             kept = intact(self.folder.parent)
             raise OctavoError(f"cannot write a checkpoint in {self.folder}: {reason}{kept}") from None
 
-    def _write(self, step: int, text: str, parts: Parts) -> None:
+    def _write(self, step: int, text: str, parts: Parts, publish: Callable[[], None]) -> None:
         try:
+            publish()
+            if mesh.leads():  # first of all: a run that is killed before the rest is known by it
+                with suppress(OSError):  # what is wrong is said where it is written to
+                    self.folder.mkdir(exist_ok=True)
             write(self.folder, step, text, parts)
         except BaseException as error:
             self._error = error

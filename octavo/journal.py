@@ -15,7 +15,8 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Journal:
         self.lines = [json.dumps(made)]
         self.best, self.kept = math.inf, dict[str, Array]()  # held-out loss; nothing kept yet
         self.writer = checkpoint.Writer(out) if out is not None else None
+        self.took = 0.0  # seconds, to write the model once
 
     def note(self, report: Report) -> None:
         """Log a report: all that tell a held-out loss, and of the others ever fewer."""
@@ -72,17 +74,23 @@ class Journal:
         """Write a checkpoint, after the folder it stands in."""
         if self.writer is None:
             return
-        current = self.kept or {name: mesh.gather(p) for name, p in state.params.items()}
         self.writer.wait()
-        self.publish(current)
+        current = self.kept or {name: mesh.gather(p) for name, p in state.params.items()}
+        log = list(self.lines)
         run = self.identity | {
             "step": position.step,
             "position": asdict(position),
             "best": self.best,
-            "log": self.lines,
+            "log": log,
         }
         best = {f"best.{name}": array for name, array in self.kept.items()}
-        self.writer.write(run, learner.named(state) | best)
+        self.writer.write(run, learner.named(state) | best, lambda: self.publish(current, log))
+
+    def writing(self) -> float:
+        """The seconds that `finish` writes for, as far as is known; raises what a checkpoint failed of."""
+        if self.writer is not None:
+            self.writer.check()
+        return 2 * self.took  # the best weights and the last
 
     def restore(self, kept: checkpoint.Checkpoint) -> Position:
         """Go on as a checkpoint left off."""
@@ -99,7 +107,7 @@ class Journal:
             return error
         self.writer.wait()
         if self.kept:
-            self.publish(self.kept)
+            self.publish(self.kept, self.lines)
             return OctavoError(f"{error}; the best weights before that are in {self.out}")
         return error
 
@@ -111,32 +119,37 @@ class Journal:
         kept = self.kept or dict(last)
         if self.writer is not None and self.out is not None:
             self.writer.wait()
-            self.publish(kept)
+            self.publish(kept, self.lines)
             if mesh.leads() and not summary["interrupted"]:
                 replace_folder(self.out / LAST, self._with(last))
                 checkpoint.remove(self.out)
         return self._with(kept)
 
-    def publish(self, params: Mapping[str, Array]) -> None:
-        """Bring the model folder up to date; each of its files changes in one instant."""
+    def publish(self, params: Mapping[str, Array], lines: Sequence[str]) -> None:
+        """Bring the model folder and its log up to date; each of its files changes in one instant."""
         if self.out is None or not mesh.leads():
             return
-        model, log = self._with(params), {LOG: "\n".join(self.lines) + "\n"}
+        started = time.perf_counter()
+        model, log = self._with(params), {LOG: "\n".join(lines) + "\n"}
         if not self.out.exists() or not any(self.out.iterdir()):
             write(self.out, model, log)
-            return
-        for old in self.out.glob(f"{NEW}-*"):  # of a run that was killed
+        else:
+            self._replace(self.out, model, log)
+        self.took = time.perf_counter() - started
+
+    def _replace(self, out: Path, model: Model, log: Mapping[str, str]) -> None:
+        for old in out.glob(f"{NEW}-*"):  # of a run that was killed
             shutil.rmtree(old, ignore_errors=True)
-        beside = self.out / f"{NEW}-{secrets.token_hex(4)}"
+        beside = out / f"{NEW}-{secrets.token_hex(4)}"
         try:
             write(beside, model, log)
             for file in beside.iterdir():
-                os.replace(file, self.out / file.name)
-            checkpoint.to_disk(self.out)
+                os.replace(file, out / file.name)
+            checkpoint.to_disk(out)
         except (OSError, OctavoError) as error:
             reason = getattr(error, "strerror", None)
-            refusal = f"cannot write {self.out}: {reason}" if reason else str(error)
-            raise OctavoError(refusal + checkpoint.intact(self.out)) from None
+            refusal = f"cannot write {out}: {reason}" if reason else str(error)
+            raise OctavoError(refusal + checkpoint.intact(out)) from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 

@@ -212,14 +212,14 @@ def leads() -> bool:
     return bool(jax.process_index() == 0)
 
 
-def agree(seconds: float, stop: bool) -> tuple[float, bool]:
-    """The first process's clock, and whether any process is to stop: the same answer on all of them."""
+def agree(stop: bool, *seconds: float) -> tuple[bool, list[float]]:
+    """Whether any process is to stop, and what the first has measured: the same answer on all of them."""
     import jax
 
     if jax.process_count() == 1:
-        return seconds, stop
+        return stop, list(seconds)
     import numpy as np
     from jax.experimental import multihost_utils
 
-    said = multihost_utils.process_allgather(np.array([seconds, stop]))  # [processes, 2], in float32
-    return float(said[0, 0]), bool(said[:, 1].any())
+    said = multihost_utils.process_allgather(np.array([stop, *seconds]))  # [processes, N], in float32
+    return bool(said[:, 0].any()), said[0, 1:].tolist()

@@ -1,8 +1,8 @@
 """A run of training steps: the budget, the learning rate along it, when it is measured, saved and stopped.
 
 The learning rate warms up linearly and decays along half a cosine, both as shares of the budget, be that a
-number of steps, of epochs or of minutes. A budget of minutes is followed by the clock, and leaves room for
-measuring the whole held-out text at its end.
+number of steps, of epochs or of minutes. A budget of minutes is followed by the clock, begins no step that
+would not end in time, and leaves room for measuring the whole held-out text and for writing the model.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Budget:
     def __init__(self, recipe: Recipe, tokens: int) -> None:
         self.recipe = recipe
         self.epochs_per_step = recipe.tokens_per_step / tokens
-        self.reserve = 0.0  # seconds that are needed after the last step
+        self.step = math.inf  # seconds that a step takes at least
+        self.reading = self.writing = 0.0  # and what follows the last one
 
     def spent(self, steps: float, seconds: float) -> float:
         """The share that is gone after so many steps and seconds, at most 1."""
@@ -87,7 +88,8 @@ class Budget:
             return min(steps / self.recipe.steps, 1.0)
         if self.recipe.epochs is not None:
             return min(steps * self.epochs_per_step / self.recipe.epochs, 1.0)
-        available = 60 * float(self.recipe.minutes or 0) - self.reserve
+        step = self.step if math.isfinite(self.step) else 0.0
+        available = 60 * float(self.recipe.minutes or 0) - step - self.reading - self.writing
         return seconds / available if seconds < available else 1.0
 
 
@@ -116,8 +118,8 @@ class Watch:
         loss = self.learner.measure(params, self.text, self.starts)
         took = time.perf_counter() - started
         self.seconds += took
-        if self.clocked:
-            self.budget.reserve = mesh.agree(took * len(self.text.starts) / len(self.starts), False)[0]
+        if self.clocked and len(self.starts) < len(self.text.starts):  # what is read whole is not read again
+            _, (self.budget.reading,) = mesh.agree(False, took * len(self.text.starts) / len(self.starts))
         return loss
 
 
@@ -154,19 +156,20 @@ def run(
     stopped: Callable[[], bool],
     save_every: float,
     save: Callable[[State, Position], None],
+    writing: Callable[[], float],
 ) -> Iterator[tuple[Report, State]]:
     """Go on from a position, step by step, until the budget is spent or `stopped`.
 
     Yields how it stands, and the state, which the next step spends. Weights that something `continued` from
     are measured before the first step: what it makes of them may be worse. `save` is called every so many
     seconds, and when the run is stopped before its end, between two steps: after what is done with the
-    report of the last.
+    report of the last. `writing` tells the seconds that writing the model will take, as far as is known.
     """
     budget = Budget(learner.recipe, len(ids))
     watch = Watch(learner, held_out, budget)
     guess = math.log(learner.model.vocab_size)
     position.progress = max(budget.spent(position.step, position.seconds), position.progress)
-    saved, pace = position.seconds, Pace(learner.recipe)
+    begun, saved, pace = position.step, position.seconds, Pace(learner.recipe)
     if continued and not position.step and held_out.tokens:
         first = watch.read(state.params)
         yield (
@@ -185,12 +188,14 @@ def run(
             state,
         )
     while position.progress < 1:
-        before, count = position.progress, position.step + 1
+        before, since, count = position.progress, position.seconds, position.step + 1
         rate = learning_rate(max(budget.spent(count - 0.5, position.seconds), before), learner.recipe)
         state, loss = learner.step(state, ids, count, rate)
         position.step = count
         position.add(float(loss), guess)
-        position.seconds, stopping = mesh.agree(clock(), stopped())
+        stopping, (position.seconds, budget.writing) = mesh.agree(stopped(), clock(), writing())
+        if count > begun + 1:  # the first one compiles
+            budget.step = min(budget.step, position.seconds - since)
         position.progress = max(budget.spent(count, position.seconds), before)
         ended = position.progress == 1
         reading = watch.due(before, position.progress, position.seconds)

@@ -173,6 +173,7 @@ def train(
             stopped=stopped,
             save_every=save_every,
             save=lambda state, position: journal.save(learner, state, position),
+            writing=journal.writing,
         )
         writers = sample_points() if samples else None
         try:
@@ -214,6 +215,8 @@ def _end(
         loss = learner.measure(state.params, held_out, held_out.sample(VALIDATION_TOKENS))
         journal.keep(loss, state.params)
         loss = journal.best
+    elif held_out.tokens and len(held_out.sample(VALIDATION_TOKENS)) == len(held_out.starts):
+        loss = journal.best  # of all of it
     elif held_out.tokens:
         loss = learner.measure(learner.placed(journal.kept), held_out)
     tokens = position.step * learner.recipe.tokens_per_step

@@ -317,6 +317,29 @@ def test_a_full_disk_at_the_end_leaves_the_checkpoint(out: Path, monkeypatch: py
     assert octavo.load(out / "last").count()
 
 
+def test_what_a_checkpoint_failed_of_is_said_at_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, saved = threading.Event(), list[int]()
+    full_disk(monkeypatch, full)
+    full.set()
+    inner = checkpoint.Writer.write
+
+    def write(self: checkpoint.Writer, *args: Any) -> None:
+        inner(self, *args)
+        saved.append(args[0]["step"])
+        while self.busy:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(checkpoint.Writer, "write", write)
+    seen: list[int] = []
+    options = lives.RUN | {"report": lambda now: seen.append(now.step)}
+    with pytest.raises(OctavoError, match=r"cannot write .*No space left on device"):
+        octavo.train(lives.TEXT, steps=10**6, out=tmp_path / "model", save_every=0.5, **options)
+    assert len(saved) == 1
+    assert seen[-1] == saved[0]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
 def test_a_read_only_folder(out: Path) -> None:
     (out / "checkpoints").chmod(0o500)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import octavo
 from octavo import run
 from octavo.batches import HeldOut
+from octavo.journal import Journal
 from octavo.learn import Learner
 from octavo.recipe import Recipe, Report
 from octavo.run import Budget, DivergedError, Position, Watch
@@ -76,10 +78,11 @@ def test_minutes_count_from_when_the_process_began() -> None:
 def test_minutes_leave_time_to_measure_the_rest() -> None:
     budget = Budget(Recipe(minutes=2), 1000)
     assert budget.spent(5, 60) == 0.5
-    budget.reserve = 20
+    budget.reading, budget.writing, budget.step = 10, 6, 4
     assert budget.spent(5, 60) == 0.6
+    assert budget.spent(5, 99) == 0.99
     assert budget.spent(5, 100) == 1
-    budget.reserve = 500
+    budget.reading = 500
     assert budget.spent(5, 60) == 1
 
 
@@ -138,8 +141,49 @@ def test_what_reading_costs_is_kept_free_at_the_end() -> None:
     watched = watch(minutes=1)
     watched.starts = watched.starts[:5]  # a fifth of it
     watched.read(watched.learner.begin().params)
-    assert watched.budget.reserve == pytest.approx(5 * watched.seconds, rel=1e-3)
+    assert watched.budget.reading == pytest.approx(5 * watched.seconds, rel=1e-3)
     assert 0 < watched.seconds < 1
+    whole = watch(minutes=1)
+    whole.read(whole.learner.begin().params)
+    assert whole.budget.reading == 0  # it will not be read again
+
+
+def test_what_is_read_whole_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    inner = Learner.measure
+
+    def measure(self: Learner, params: Any, text: HeldOut, starts: Any = None) -> float:
+        measured.append(len(text.starts if starts is None else starts))
+        return inner(self, params, text, starts)
+
+    monkeypatch.setattr(Learner, "measure", measure)
+    seen = reports_of(steps=4)
+    every = (len(TEXT) // 10 - 1 + 7) // 8
+    assert [count for count in measured if count > 1] == [every] * sum(r.val_loss is not None for r in seen)
+
+
+def test_the_last_step_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 2)  # a look at it costs two seconds, and a step takes some looks
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    seen = reports_of(minutes=1)
+    took = min(b.seconds - a.seconds for a, b in itertools.pairwise(seen[1:]))
+    assert seen[-1].progress == 1
+    assert 60 - 3 * took < seen[-1].seconds <= 60
+
+
+def test_writing_the_model_is_part_of_the_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took: list[float] = []
+    inner = Journal.writing
+
+    def writing(self: Journal) -> float:
+        took.append(inner(self))
+        return 30.0
+
+    monkeypatch.setattr(Journal, "writing", writing)
+    monkeypatch.setattr(time, "perf_counter", Clock())
+    seen = reports_of(minutes=1, out=tmp_path / "model", save_every=10)
+    assert 20 < seen[-1].seconds <= 30
+    assert took[0] == 0 < took[-1]
 
 
 # ---------------------------------------------------------------- failing

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from octavo.encoded import Progress
 from octavo.errors import OctavoError
 from octavo.journal import Journal, is_finished, logged, require_place
 from octavo.learn import Learner, State
+from octavo.lock import alone
 from octavo.memory import keep_memory
 from octavo.model import Model
 from octavo.nn import Array
@@ -122,8 +123,8 @@ def train(
     ------
     OctavoError
         If the text is shorter than a window, an option is impossible, the folder exists, JAX is
-        missing, a checkpoint or a finished run is of other options, something cannot be written, or the
-        loss stops being a number or explodes.
+        missing, a checkpoint or a finished run is of other options, another run is writing the folder,
+        something cannot be written, or the loss stops being a number or explodes.
 
     Examples
     --------
@@ -142,53 +143,54 @@ def train(
     where = Path(out) if out is not None else None
     source = Text(named(text), field, progress)
     asked = Asked(model_type, tokenizer, size, dict(sizes or {}), base, plain(recipe))
-    newest = checkpoint.latest(where) if resume and where is not None else None
-    kept = checkpoint.Checkpoint(newest) if newest else None
-    if where is not None and kept is None:
-        if resume and is_finished(where):
-            return asked.finished(where, logged(where)[0])
-        require_place(where, resume)
-    model, settings, ids = asked.begin(source) if kept is None else asked.go_on(source, kept)
-    learned_from, rest = split(ids.ids, settings)
-    lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not
-    lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
-    held_out = HeldOut(rest, settings.context, lengths, begins_only(model.text_tokenizer()))
-    learner = Learner(
-        model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
-    )
-    made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
-    journal = Journal(model, where, made, asked.identity(settings, ids))
-    position = Position() if kept is None else journal.restore(kept)
-    state = learner.begin(None if kept is None else kept.read)
-    begun = started - position.seconds  # earlier parts of the run count too
-    with stop_signals() as stopped:
-        steps = run(
-            learner,
-            state,
-            position,
-            learned_from,
-            held_out,
-            continued=base is not None,
-            clock=lambda: time.perf_counter() - begun,
-            stopped=stopped,
-            save_every=save_every,
-            save=lambda state, position: journal.save(learner, state, position),
-            writing=journal.writing,
+    with alone(where) if where is not None and mesh.leads() else nullcontext():
+        newest = checkpoint.latest(where) if resume and where is not None else None
+        kept = checkpoint.Checkpoint(newest) if newest else None
+        if where is not None and kept is None:
+            if resume and is_finished(where):
+                return asked.finished(where, logged(where)[0])
+            require_place(where, resume)
+        model, settings, ids = asked.begin(source) if kept is None else asked.go_on(source, kept)
+        learned_from, rest = split(ids.ids, settings)
+        lengths = np.zeros(model.vocab_size)  # a model may know ids that its tokenizer has not
+        lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
+        held_out = HeldOut(rest, settings.context, lengths, begins_only(model.text_tokenizer()))
+        learner = Learner(
+            model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
         )
-        writers = sample_points() if samples else None
-        try:
-            for now, state in steps:
-                if now.val_loss is not None:
-                    journal.keep(now.val_loss, state.params)
-                if writers is not None and now.val_loss is not None and writers(now.progress):
-                    now = replace(now, sample=write_sample(model, state.params, held_out.ids))
-                journal.note(now)
-                if report is not None and not _goes_on(report, now):
-                    journal.save(learner, state, position)
-                    break
-        except DivergedError as error:
-            raise journal.rescued(error) from None
-        return _end(learner, journal, state, position, held_out, lambda: time.perf_counter() - begun)
+        made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
+        journal = Journal(model, where, made, asked.identity(settings, ids))
+        position = Position() if kept is None else journal.restore(kept)
+        state = learner.begin(None if kept is None else kept.read)
+        begun = started - position.seconds  # earlier parts of the run count too
+        with stop_signals() as stopped:
+            steps = run(
+                learner,
+                state,
+                position,
+                learned_from,
+                held_out,
+                continued=base is not None,
+                clock=lambda: time.perf_counter() - begun,
+                stopped=stopped,
+                save_every=save_every,
+                save=lambda state, position: journal.save(learner, state, position),
+                writing=journal.writing,
+            )
+            writers = sample_points() if samples else None
+            try:
+                for now, state in steps:
+                    if now.val_loss is not None:
+                        journal.keep(now.val_loss, state.params)
+                    if writers is not None and now.val_loss is not None and writers(now.progress):
+                        now = replace(now, sample=write_sample(model, state.params, held_out.ids))
+                    journal.note(now)
+                    if report is not None and not _goes_on(report, now):
+                        journal.save(learner, state, position)
+                        break
+            except DivergedError as error:
+                raise journal.rescued(error) from None
+            return _end(learner, journal, state, position, held_out, lambda: time.perf_counter() - begun)
 
 
 def _goes_on(report: Callable[[Report], None], now: Report) -> bool:

@@ -134,33 +134,43 @@ class Asked:
         from octavo.storage import load
 
         was, folder = kept.run["asked"], kept.path.parents[1]
-        recipe = Recipe(**kept.run["recipe"])
-        for name, value in self.recipe.items():
-            if value != getattr(recipe, name):
-                raise _other(kept, name, getattr(recipe, name), value)
-        for name, value in self.spelled().items():
-            if value and value != was[name]:
-                raise _other(kept, name, was[name], value)
-        model = load(folder)
+        model, recipe = load(folder), kept.run["recipe"]
+        if other := self._other(model, was, recipe):
+            raise OctavoError(f"{kept.path} is of a run {other}; leave the option out, or begin anew")
         ids = text.encode(model.text_tokenizer())
         if ids.sha256 != kept.run["text"]:
             raise OctavoError(f"{kept.path} is of a run on another text; name the files it was begun with")
-        return model, recipe, ids
+        return model, Recipe(**recipe), ids
 
-    def finished(self, out: Path, made: Mapping[str, Any]) -> Model:
-        """The model of a run that has spent its budget, if that is the run that is asked for."""
+    def finished(self, text: Text, out: Path, made: Mapping[str, Any]) -> Model:
+        """The model of a run that has spent its budget, if that is the run that is asked for.
+
+        What the logs of earlier versions do not tell is not compared.
+        """
         from octavo.storage import load
 
         model = load(out)
-        was = {**made.get("recipe", {}), "model": model.model_type}
-        said = self.recipe | ({} if self.model_type in (None, "auto") else {"model": self.model_type})
-        for name, value in said.items():
-            if name in was and was[name] != value:
-                raise OctavoError(
-                    f"the run in {out} is finished, with {name} {was[name]}, not {value}; to train its model "
-                    "on, name it as --from (base=), and a new folder"
-                )
+        other = self._other(model, made.get("asked", {}), made.get("recipe", {}))
+        if not other and made.get("text", "") not in ("", text.encode(model.text_tokenizer()).sha256):
+            other = "on another text"
+        if other:
+            raise OctavoError(
+                f"the run in {out} is finished, {other}; to train its model on, name it as --from (base=), "
+                "and a new folder"
+            )
         return model
+
+    def _other(self, model: Model, asked: Mapping[str, Any], recipe: Mapping[str, Any]) -> str | None:
+        """Which option says otherwise than a run of the model was asked; what need not be said may be."""
+        begun = asked and not asked["from"]
+        usual = {"tokenizer": "char", "size": STANDARD.get(model.model_type)} if begun else {}
+        unsaid = {name: value for name, value in usual.items() if not asked[name]}
+        was = {**asked, **unsaid, **recipe, "model": model.model_type}
+        said = {n: v for n, v in self.spelled().items() if v and (n, v) != ("model", "auto")}
+        for name, value in {**said, **self.recipe}.items():
+            if name in was and was[name] != value:
+                return f"with {name} {was[name]}, not {value}"
+        return None
 
     def spelled(self) -> dict[str, Any]:
         """The options beside the recipe, as they are compared later."""
@@ -175,12 +185,6 @@ class Asked:
     def identity(self, recipe: Recipe, ids: Encoded) -> dict[str, Any]:
         """What a checkpoint tells of its run."""
         return {"asked": self.spelled(), "recipe": asdict(recipe), "text": ids.sha256}
-
-
-def _other(kept: Checkpoint, name: str, was: Any, value: Any) -> OctavoError:
-    return OctavoError(
-        f"{kept.path} is of a run with {name} {was}, not {value}; leave the option out, or begin anew"
-    )
 
 
 def _recipe_of(base: Model | str | Path | None) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ def sources(names: Sequence[str | Path]) -> list[Source]:
     Raises
     ------
     OctavoError
-        If a name stands for nothing.
+        If a name stands for nothing, or for what can be read once only.
 
     Examples
     --------
@@ -55,7 +55,10 @@ def sources(names: Sequence[str | Path]) -> list[Source]:
     ...     [source.path.name for source in sources([folder, f"{folder}/n*"])]
     ['a.jsonl.gz', 'b.txt', 'notes.pdf']
     """
-    return [source for name in names for source in _named(name)]
+    found = [source for name in names for source in _named(name)]
+    if pipes := [source.path for source in found if not source.path.is_file()]:
+        raise OctavoError(f"{pipes[0]} is a pipe or a device: write what it gives to a file first")
+    return found
 
 
 def _named(name: str | Path) -> list[Source]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from octavo import data, idfile, workers
+from octavo.checks import cores
 from octavo.corpora import user_cache
 from octavo.errors import OctavoError
 from octavo.idfile import Encoded
@@ -94,7 +93,7 @@ def encode(
     (array([6, 4, 0, 1, 2], dtype=uint16), 1, 18)
     """
     report = progress or (lambda what, share: None)
-    count = _processors() if processes is None else processes
+    count = cores() if processes is None else processes
     if count < 1:
         raise OctavoError(f"processes is how many processes encode, at least 1, not {count}")
     before = _states(sources)
@@ -124,11 +123,6 @@ def encode(
     return idfile.mapped(path)
 
 
-def _processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _states(sources: Sequence[Source]) -> list[State]:
     """What tells whether a file has changed meanwhile."""
     found = []
@@ -137,8 +131,6 @@ def _states(sources: Sequence[Source]) -> list[State]:
             state = source.path.stat()
         except OSError as error:
             raise OctavoError(f"{source.path} cannot be read: {error.strerror}") from None
-        if not stat.S_ISREG(state.st_mode):
-            raise OctavoError(f"{source.path} is a pipe or a device: write what it gives to a file first")
         found.append((state.st_size, state.st_mtime_ns, state.st_ino))
     return found
 

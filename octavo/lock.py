@@ -24,16 +24,19 @@ def alone(folder: Path) -> Iterator[None]:
     Raises
     ------
     OctavoError
-        If another run is in it.
+        If another run is in it, or it is not there and cannot be made.
     """
-    folder = folder.resolve()
-    path = folder.parent / f".{folder.name}.lock"
+    whole = folder.resolve()
+    path = whole.parent / f".{whole.name}.lock"
     try:
         handle = _locked(path)
     except BlockingIOError:
-        raise OctavoError(
-            f"another run is writing {folder}; wait for it, stop it, or name a new folder"
-        ) from None
+        advice = "wait for it, stop it, or name a new folder"
+        raise OctavoError(f"another run is writing {folder}; {advice}") from None
+    except OSError as error:
+        if whole.parent.is_dir() and not whole.is_dir():  # beside one that is there nothing has to be written
+            raise OctavoError(f"cannot write {folder}: {error.strerror}") from None
+        handle = None
     try:
         yield
     finally:
@@ -42,13 +45,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int | None:
-    """The file, open and locked; None where that is impossible, `BlockingIOError` where another has it."""
+    """The file, open and locked, or None where nothing can be; `BlockingIOError` where another has it."""
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:
-            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(handle)
             if os.path.samestat(os.fstat(handle), path.stat()):

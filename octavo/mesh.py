@@ -9,12 +9,14 @@ communication (Xu et al. 2021, GSPMD).
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from octavo.checks import cores
 from octavo.errors import OctavoError
 from octavo.nn import Array
 
@@ -59,36 +61,49 @@ def make(sizes: dict[str, int] | None) -> Any:
     need, have = shape[0] * shape[1], jax.device_count()
     if need > have or (jax.process_count() > 1 and need != have):
         spelled = " x ".join(f"{n} {axis}" for axis, n in zip(AXES, shape, strict=True))
-        raise OctavoError(f"a mesh of {spelled} needs {need} devices, and there are {have}")
+        more = f"; XLA_FLAGS=--xla_force_host_platform_device_count={need} has a CPU pretend to be so many"
+        pretended = more if jax.default_backend() == "cpu" and jax.process_count() == 1 else ""
+        raise OctavoError(f"a mesh of {spelled} needs {need} devices, and there are {have}{pretended}")
     devices = jax.devices()[:need]
     return jax.make_mesh(shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2, devices=devices)
 
 
+def named(spec: str) -> dict[str, int]:
+    """The sizes of a mesh that is named; of a CPU's cores, so many become devices, if it has them."""
+    sizes = parse(spec)
+    if (devices := math.prod(sizes.values())) <= cores():
+        divide(devices)
+    return sizes
+
+
 def own(batch: int) -> dict[str, int] | None:
-    """The sizes of the mesh of a run that names none: on a CPU, a device for each core that gets equal rows.
+    """The sizes of the mesh of a run that names none: of a CPU, a device for each core, with equal rows."""
+    import jax
+
+    divide(most(cores(), batch))
+    if jax.process_count() > 1 or jax.default_backend() != "cpu":
+        return None
+    return {"data": most(jax.device_count(), batch)}
+
+
+def divide(devices: int) -> None:
+    """Make so many devices of a CPU, if there are none yet, and nobody has said how many there are to be.
 
     XLA's CPU devices share out small operations over threads at a loss: a step of a small model takes
-    less time on one thread than on two. So each device gets a core of its own, if this process has not
-    made its devices yet, and nobody has said how many there are to be.
+    less time on one thread than on two. So each device gets cores of its own.
     """
     import jax
 
     config: Any = jax.config
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    flags = os.environ.get("XLA_FLAGS", "")
-    said = config.jax_num_cpu_devices >= 0 or "host_platform_device_count" in flags
-    if not said and not jax.distributed.is_initialized():
-        devices = most(cores, batch)
-        try:
-            config.update("jax_num_cpu_devices", devices)
-        except RuntimeError:  # there are devices already
-            pass
-        else:
-            with threads(cores // devices):
-                jax.devices()
-    if jax.process_count() > 1 or jax.default_backend() != "cpu":
-        return None
-    return {"data": most(jax.device_count(), batch)}
+    said = config.jax_num_cpu_devices >= 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if said or jax.distributed.is_initialized():
+        return
+    try:
+        config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:  # there are devices already
+        return
+    with threads(cores() // devices):
+        jax.devices()
 
 
 def most(devices: int, rows: int) -> int:
@@ -206,10 +221,10 @@ def connect(coordinator: str | None, processes: int | None, process_id: int | No
 
 
 def leads() -> bool:
-    """Whether this process writes and reports: the first, or the only one."""
+    """Whether this process writes and reports: the first, or the only one, which makes no device to know."""
     import jax
 
-    return bool(jax.process_index() == 0)
+    return not jax.distributed.is_initialized() or bool(jax.process_index() == 0)
 
 
 def agree(stop: bool, *seconds: float) -> tuple[bool, list[float]]:

@@ -100,8 +100,10 @@ class Recipe:
             if not (is_whole if name in WHOLE else is_number)(value):
                 kind = "whole number" if name in WHOLE else "number"
                 raise OctavoError(f"{name} must be a {kind}, not {value!r}")
-            if not least <= value <= most or math.isinf(value):
-                bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"at least {least:g}"
+            if math.isinf(value):
+                raise OctavoError(f"{name} must be a finite number, not {value}")
+            if not least <= value <= most:
+                bounds = f"from {least} to {most}" if math.isfinite(most) else f"at least {least}"
                 raise OctavoError(f"{name} must be {'above 0' if least == TINY else bounds}, not {value}")
 
     @property

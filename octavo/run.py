@@ -1,8 +1,9 @@
 """A run of training steps: the budget, the learning rate along it, when it is measured, saved and stopped.
 
 The learning rate warms up linearly and decays along half a cosine, both as shares of the budget, be that a
-number of steps, of epochs or of minutes. A budget of minutes is followed by the clock, begins no step that
-would not end in time, and leaves room for measuring the whole held-out text and for writing the model.
+number of steps, of epochs or of the minutes that are left once the first step is compiled. A budget of
+minutes is followed by the clock, begins no step that would not end in time, and leaves room for measuring
+the whole held-out text and for writing the model.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Position:
 
     step: int = 0
     progress: float = 0.0  # share of the budget that is spent
+    course: float = 0.0  # and of that along which the learning rate goes
+    begun: float = 0.0  # seconds until the first step was done, which compiles
     seconds: float = 0.0  # of the whole run, compiling and earlier parts of it included
     loss: float = math.nan  # running mean
     learned: bool = False  # whether the loss has ever been better than a guess
@@ -82,15 +85,15 @@ class Budget:
         self.step = math.inf  # seconds that a step takes at least
         self.reading = self.writing = 0.0  # and what follows the last one
 
-    def spent(self, steps: float, seconds: float) -> float:
-        """The share that is gone after so many steps and seconds, at most 1."""
+    def spent(self, steps: float, seconds: float, begun: float = 0.0) -> float:
+        """The share that is gone after so many steps and seconds, at most 1; of minutes, from `begun` on."""
         if self.recipe.steps is not None:
             return min(steps / self.recipe.steps, 1.0)
         if self.recipe.epochs is not None:
             return min(steps * self.epochs_per_step / self.recipe.epochs, 1.0)
         step = self.step if math.isfinite(self.step) else 0.0
         available = 60 * float(self.recipe.minutes or 0) - step - self.reading - self.writing
-        return seconds / available if seconds < available else 1.0
+        return (seconds - begun) / (available - begun) if seconds < available else 1.0
 
 
 class Watch:
@@ -189,12 +192,15 @@ def run(
         )
     while position.progress < 1:
         before, since, count = position.progress, position.seconds, position.step + 1
-        rate = learning_rate(max(budget.spent(count - 0.5, position.seconds), before), learner.recipe)
+        position.course = max(budget.spent(count - 0.5, position.seconds, position.begun), position.course)
+        rate = learning_rate(position.course, learner.recipe)
         state, loss = learner.step(state, ids, count, rate)
         position.step = count
         position.add(float(loss), guess)
         stopping, (position.seconds, budget.writing) = mesh.agree(stopped(), clock(), writing())
-        if count > begun + 1:  # the first one compiles
+        if count == 1:
+            position.begun = position.seconds
+        if count > begun + 1:  # the first one of this process compiles
             budget.step = min(budget.step, position.seconds - since)
         position.progress = max(budget.spent(count, position.seconds), before)
         ended = position.progress == 1

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,7 @@ def train(
         kept = checkpoint.Checkpoint(newest) if newest else None
         if where is not None and kept is None:
             if resume and is_finished(where):
-                return asked.finished(where, logged(where)[0])
+                return asked.finished(source, where, logged(where)[0])
             require_place(where, resume)
         model, settings, ids = asked.begin(source) if kept is None else asked.go_on(source, kept)
         learned_from, rest = split(ids.ids, settings)
@@ -156,10 +156,10 @@ def train(
         lengths[: model.text_tokenizer().vocab_size] = token_lengths(model.text_tokenizer())
         held_out = HeldOut(rest, settings.context, lengths, begins_only(model.text_tokenizer()))
         learner = Learner(
-            model, settings, mesh.make(mesh.parse(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
+            model, settings, mesh.make(mesh.named(mesh_sizes) if mesh_sizes else mesh.own(settings.batch))
         )
-        made = {"octavo": __version__, "command": command, "recipe": asdict(settings)}
-        journal = Journal(model, where, made, asked.identity(settings, ids))
+        identity = asked.identity(settings, ids)
+        journal = Journal(model, where, {"octavo": __version__, "command": command} | identity, identity)
         position = Position() if kept is None else journal.restore(kept)
         state = learner.begin(None if kept is None else kept.read)
         begun = started - position.seconds  # earlier parts of the run count too

@@ -74,6 +74,14 @@ def test_names_that_stand_for_nothing(name: str, message: str, here: Path) -> No
         data.sources([name])
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_refused_unread(here: Path) -> None:
+    os.mkfifo("pipe.txt")
+    for name in ("pipe.txt", os.devnull):
+        with pytest.raises(OctavoError, match=f"{name} is a pipe or a device: write what it gives to a file"):
+            data.sources([name])
+
+
 def test_a_folder_that_cannot_be_opened(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(here, d__a_txt="a")
 

@@ -1,5 +1,8 @@
 """One run at a time writes a folder."""
 
+import errno
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +69,21 @@ def test_two_names_of_a_folder_are_one(tmp_path: Path, monkeypatch: pytest.Monke
                 pass
 
 
-def test_where_nothing_can_be_locked_nobody_is_kept_out(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with alone(tmp_path / "file" / "model"), alone(tmp_path / "file" / "model"):
+def test_where_nothing_can_be_locked_nobody_is_kept_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("octavo.lock._lock", unsupported)
+    with alone(tmp_path / "model"), alone(tmp_path / "model"):
         pass
+
+
+def test_a_place_that_cannot_be_written_to_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path("/proc/model")  # of which the system says that it may be written to
+    if not place.parent.is_dir():
+        pytest.skip("there is no /proc")
+    monkeypatch.setattr(importlib.import_module("octavo.train"), "run", None)
+    with pytest.raises(OctavoError, match="cannot write /proc/model: "):
+        octavo.train(lives.TEXT, steps=1, out=place, **lives.RUN)

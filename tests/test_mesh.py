@@ -15,9 +15,10 @@ from jax.sharding import PartitionSpec
 
 import octavo
 from octavo import OctavoError, checkpoint, mesh, models
+from octavo.checks import cores
 
 SCRIPT = Path(__file__).with_name("devices.py")
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 Losses = list[list[float]]
 
 
@@ -128,6 +129,21 @@ def test_a_run_that_names_no_mesh_has_a_device_for_each_core(flags: str, batch: 
         [sys.executable, "-c", asks], env=said, capture_output=True, text=True, check=True
     )
     assert answer.stdout == f"{{'data': {devices}}} None\n"
+
+
+def test_a_mesh_that_is_named_has_a_device_for_each_core() -> None:
+    asks = f"from octavo import mesh; print(dict(mesh.make(mesh.named('data={CORES}')).shape))"
+    said = {name: value for name, value in os.environ.items() if name != "NPROC"} | {"XLA_FLAGS": ""}
+    answer = subprocess.run(
+        [sys.executable, "-c", asks], env=said, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == f"{{'data': {CORES}, 'model': 1}}\n"
+
+
+def test_a_mesh_of_more_than_there_are_says_how_a_cpu_has_more() -> None:
+    many = 2 * jax.device_count() + CORES
+    with pytest.raises(OctavoError, match=f"needs {many} devices.*host_platform_device_count={many}"):
+        mesh.make(mesh.named(f"data={many}"))
 
 
 def test_devices_that_are_there_are_used_as_they_are() -> None:

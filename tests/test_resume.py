@@ -190,17 +190,42 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"steps": 50}, "steps 40, not 50"), ({"lr": 0.5}, "lr"), ({"model_type": "rnn"}, "model gru, not rnn")],
+    [
+        ({"steps": 50}, "with steps 40, not 50"),
+        ({"lr": 0.5}, "with lr"),
+        ({"model_type": "rnn"}, "with model gru, not rnn"),
+        ({"sizes": {"units": (9,)}}, "with sizes"),
+        ({"size": "large"}, "with size"),
+        ({"tokenizer": "bpe:300"}, "with tokenizer char, not bpe:300"),
+        ({"base": "bard"}, "with from None, not bard"),
+        ({"text": lives.TEXT + "to"}, "on another text"),
+    ],
 )
 def test_a_finished_run_is_not_taken_for_another(
     options: dict[str, Any], named: str, out: Path, interrupted: Path
 ) -> None:
     resumed(out)
     before = contents(out)
-    with pytest.raises(OctavoError, match=f"is finished, with {named}.*--from"):
+    with pytest.raises(OctavoError, match=f"is finished, {named}.*--from"):
         resumed(out, **options)
     assert contents(out) == before
     assert octavo.train(lives.TEXT, out=out, resume=True).count()
+
+
+def test_a_run_may_be_told_what_it_has_anyway(out: Path) -> None:
+    for _ in ("stopped", "finished"):
+        assert resumed(out, model_type="auto", tokenizer="char").count()
+        assert resumed(out, model_type="gru").count()
+
+
+def test_a_log_that_does_not_tell_what_was_asked_is_believed(out: Path) -> None:
+    resumed(out)
+    first, rest = (out / "training.jsonl").read_text().split("\n", 1)
+    made = {name: value for name, value in json.loads(first).items() if name not in ("asked", "text")}
+    (out / "training.jsonl").write_text(json.dumps(made) + "\n" + rest)
+    assert resumed(out, tokenizer="bpe:300").count()
+    with pytest.raises(OctavoError, match="with steps 40, not 50"):
+        resumed(out, steps=50)
 
 
 def test_who_forgets_to_resume_is_not_told_to_remove_the_run(out: Path) -> None:

@@ -86,6 +86,30 @@ def test_minutes_leave_time_to_measure_the_rest() -> None:
     assert budget.spent(5, 60) == 1
 
 
+def test_the_learning_rate_s_course_begins_when_the_first_step_is_compiled() -> None:
+    budget = Budget(Recipe(minutes=1), 1000)
+    assert budget.spent(1, 45) == 0.75
+    assert budget.spent(1, 45, begun=30) == 0.5
+    assert budget.spent(1, 60, begun=30) == 1
+    counted = Budget(Recipe(steps=10), 1000)
+    assert counted.spent(5, 45, begun=30) == 0.5
+
+
+def test_minutes_that_compiling_took_are_not_part_of_the_course(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, inner = Clock(), Learner.step
+
+    def step(self: Learner, state: Any, ids: Any, count: int, lr: float) -> Any:
+        clock.now += 30 if count == 1 else 0
+        return inner(self, state, ids, count, lr)
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    monkeypatch.setattr(Learner, "step", step)
+    seen = reports_of(minutes=1, lr=1.0, warmup=0.2)
+    assert seen[0].seconds > 30
+    assert max(r.lr for r in seen) > 0.9
+    assert [r.lr for r in seen[:3]] == sorted(r.lr for r in seen[:3])  # it warms up
+
+
 def test_the_pace_leaves_out_the_step_that_compiles() -> None:
     pace = run.Pace(Recipe(steps=10, batch=2, context=8))
     assert all(map(math.isnan, pace.at(Position(step=1, progress=0.1, seconds=30))))

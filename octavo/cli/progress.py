@@ -177,7 +177,7 @@ class TensorBoard:
 
     def close(self) -> None:
         """Write what is left."""
-        if self.writer is None and self.out.is_dir():
+        if self.writer is None and self.waiting and self.out.is_dir():  # of a refused run nothing waits
             self._open()
         if self.writer is not None:
             self._write()

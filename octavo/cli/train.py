@@ -153,7 +153,11 @@ def run(
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16"] | None,
-        Option(help=f"Of activations. {default('precision')}", metavar="TYPE", rich_help_panel=LEARNING),
+        Option(
+            help=f"float32 or bfloat16, of activations. {default('precision')}",
+            metavar="TYPE",
+            rich_help_panel=LEARNING,
+        ),
     ] = None,
     seed: Annotated[
         int | None, Option(help=f"Of all that is random. {default('seed')}", rich_help_panel=LEARNING)
@@ -210,7 +214,7 @@ def run(
     if coordinator is not None or mesh.in_cluster():
         own_stdout()
     mesh.connect(coordinator, processes, process_id)
-    history = History()
+    history, prompt = History(), opening(files, field)  # now: the files may be gone in the end
     with ExitStack() as stack:
         watchers = [stack.enter_context(watched(history, json))]
         if log is not None:
@@ -244,7 +248,7 @@ def run(
     else:
         again = [part for part in sys.argv[1:] if part != "--resume"]
         resumed = shlex.join(["octavo", *again, "--resume"])
-        print_summary(trained, done, out, opening(files, field), resumed)
+        print_summary(trained, done, out, prompt, resumed)
     if done.summary["interrupted"]:
         raise SystemExit(INTERRUPTED)
 

@@ -23,7 +23,6 @@ The model files know nothing of it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -31,6 +30,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from octavo import nn
+from octavo.checks import cores
 from octavo.nn import Array
 from octavo.quant import Quantized
 
@@ -160,7 +160,4 @@ def pays(model: Model) -> bool:
 
 def threads(asked: int | None) -> int:
     """How many threads run programs: as many as asked, else one for each processor there is for us."""
-    if asked is not None:
-        return min(asked, MOST_THREADS)
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(have, MOST_THREADS)
+    return min(cores() if asked is None else asked, MOST_THREADS)

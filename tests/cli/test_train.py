@@ -181,6 +181,31 @@ def test_curves_for_tensorboard(run: Any, narrow: Any) -> None:
     assert octavo.load("new").count()
 
 
+def test_a_run_that_is_refused_leaves_no_curves(refused: Any) -> None:
+    Path("taken").mkdir()
+    (Path("taken") / "note").write_text("")
+    Path("empty").mkdir()
+    curves = ["--steps", "1", "--log", "tensorboard"]
+    assert "exists already" in refused("train", "shelf/text.txt", "--out", "taken", *curves)
+    assert "there is no file" in refused("train", "nothing.txt", "--out", "empty", *curves)
+    assert [path.name for path in Path("taken").iterdir()] == ["note"]
+    assert not any(Path("empty").iterdir())
+
+
+def test_a_text_may_be_gone_in_the_end(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("gone.txt").write_text(TEXT)
+    inner = octavo.train
+
+    def train(*args: Any, **options: Any) -> octavo.Model:
+        made = inner(*args, **options)
+        Path("gone.txt").unlink()
+        return made
+
+    monkeypatch.setattr(octavo, "train", train)
+    out = run("train", "gone.txt", "--out", "new", "--steps", "2", *SMALL).stdout
+    assert out.splitlines()[-1] == "next: octavo generate --model new 'It was the'"
+
+
 def test_training_goes_on_from_a_gguf_file(run: Any) -> None:
     sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "context": 16}

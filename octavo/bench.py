@@ -23,7 +23,7 @@ from octavo import storage
 from octavo.checks import cores, is_whole, require_threads
 from octavo.engines import WARM
 from octavo.errors import OctavoError
-from octavo.formats import folder, gguf
+from octavo.formats import folder, gguf, shards
 from octavo.model import Model
 from octavo.processes import run
 from octavo.quant import Quantized
@@ -73,7 +73,7 @@ class Report:
     model, model_type, weights : str
         The file or folder, its architecture, and the formats of its matrices, the commonest first.
     parameters, file_bytes, bytes_per_token : int
-        Counts; the last is of weights that one step reads.
+        Counts: of numbers, of bytes in the files of the weights, and of bytes of weights that one step reads.
     threads, rounds : int
         How it was measured.
     prompt_tokens, decode_tokens, long_tokens : int
@@ -228,8 +228,8 @@ def formats(model: Model) -> str:
 
 
 def size_of(path: Path) -> int:
-    """The bytes of a file, or of the files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    """The bytes of a file, or of the weights in a folder: its tokenizer and its log are not counted."""
+    files = [path] if path.is_file() else [path / name for name in shards.files(path)]
     return sum(file.stat().st_size for file in files)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,7 +31,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 
 from octavo import models
-from octavo.checks import printable
+from octavo.checks import is_token_ids, printable
 from octavo.completions import Completion, Ready, Request, finished, reading_of, ready
 from octavo.decoding import DecodingOptions
 from octavo.errors import OctavoError
@@ -41,6 +42,7 @@ from octavo.tokenizers.patterns import well_formed
 
 ASKED, PASSED = ("prompt", "messages"), ("id", "metadata")
 KNOWN = (*ASKED, *PASSED, "limit", "stop", *OPTIONS)
+ROWS = 8  # of each parameter by which a model is known: all of them would take too long to read
 
 
 class Line(NamedTuple):
@@ -72,7 +74,8 @@ class Answering:
     Raises
     ------
     OctavoError
-        If a line is no prompt, saying which, or if `out` holds anything else than answers to these.
+        If a line is no prompt, saying which, or if `out` holds anything else than answers to these, or is
+        no regular file.
 
     Examples
     --------
@@ -102,6 +105,8 @@ class Answering:
         self.options = options if options is not None else DecodingOptions()
         self.reading = reading_of(self.options)
         self.usual = {**self.options, "limit": limit, "stop": [stop] if isinstance(stop, str) else list(stop)}
+        if out.exists() and not out.is_file():  # to read what a terminal or a pipe holds would never end
+            raise OctavoError(f"{out} is no regular file, which answers are kept in; name a new one")
         if out.exists() and prompts.exists() and out.samefile(prompts):
             raise OctavoError(f"{out} holds the prompts; name another file for the answers")
         self.lines = list(parsed(prompts))
@@ -141,8 +146,8 @@ class Answering:
         """A line as it is asked of the model."""
         asked = self._asked(line)
         stop = asked["stop"]
-        if not isinstance(stop, str | list):
-            raise OctavoError(f"stop is a text or a list of texts and token ids, not {stop!r}")
+        if not (isinstance(stop, str) or _is_stop(stop)):
+            raise OctavoError(f"stop is a text or a list of texts and token ids, not {stop!r:.80}")
         names = (*OPTIONS, "cache", "slide")
         options = cast(DecodingOptions, {name: asked[name] for name in names if name in asked})
         if "logit_bias" in asked:
@@ -227,7 +232,7 @@ def parsed(path: Path) -> Iterator[Line]:
 
 def _fields(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line.decode("utf-8"), parse_constant=_no_number)
+        found = json.loads(line.decode("utf-8"), parse_constant=_no_number, parse_float=_number)
     except UnicodeDecodeError as error:
         raise OctavoError(f"is not UTF-8 text: byte {error.start} cannot be decoded") from None
     except (ValueError, RecursionError) as error:
@@ -243,6 +248,19 @@ def _fields(line: bytes) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _number(text: str) -> float:
+    """A number of JSON; one too large for a float would be written as Infinity, which is not JSON."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is too large a number")
+    return number
+
+
+def _is_stop(given: Any) -> bool:
+    """Whether it is a list of texts and token ids."""
+    return isinstance(given, list) and is_token_ids([end for end in given if not isinstance(end, str)])
 
 
 def _biases(given: Any) -> dict[int, float]:
@@ -272,11 +290,16 @@ def digest(about: str, asked: Mapping[str, Any]) -> str:
 
 
 def fingerprint(model: Model) -> str:
-    """What tells a model from others: its config and template, and the first row of each parameter."""
+    """What tells a model from others: config, template, tokens, and some rows of each parameter."""
+    tokenizer = model.text_tokenizer()
     about = [models.describe(model.model_type, model.config), model.chat_template]
     found = hashlib.sha256(json.dumps(about, default=str).encode())
+    tokens = [tokenizer.token_bytes(id) for id in range(len(tokenizer))]
+    found.update(repr((tokenizer.begins_with, tokenizer.end_of_text, tokens)).encode())
     for name in sorted(model.params):
-        found.update(np.ascontiguousarray(np.asarray(model.params[name][np.array([0])])).tobytes())
+        parameter = model.params[name]
+        rows = np.linspace(0, len(parameter) - 1, ROWS).astype(np.int64)
+        found.update(np.ascontiguousarray(np.asarray(parameter[rows])).tobytes())
     return found.hexdigest()
 
 

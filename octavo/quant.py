@@ -203,6 +203,21 @@ def quantise(matrix: Array, name: str) -> Quantized:
     return Quantized(blocks, format)
 
 
+def are_halves(weight: Array) -> bool:
+    """Whether an array says the same in half precision, as one does that was stored so.
+
+    Examples
+    --------
+    >>> are_halves(np.float32([0.5, 2048])), are_halves(np.float32([0.5, 2049]))
+    (True, False)
+    """
+    with np.errstate(over="ignore"):
+        return all(
+            bool((part.astype(np.float16) == part).all())
+            for part in (weight[:1], *np.array_split(weight, 16))
+        )
+
+
 def widened(params: Mapping[str, Array]) -> dict[str, Array]:
     """The parameters with every quantised one in float32, for JAX and for what trains.
 

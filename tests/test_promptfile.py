@@ -1,6 +1,7 @@
 """Files of prompts: what a line may say, answers in order, and going on after any kind of end."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 import octavo
 from octavo import OctavoError
-from octavo.promptfile import Answering, parsed
+from octavo.promptfile import ROWS, Answering, parsed
+from octavo.tokenizers.chars import Char
 
 from .conftest import build
 from .test_chat import made, user
@@ -117,6 +119,38 @@ def test_answers_to_other_prompts_are_not_mixed_with_these(folder: Path) -> None
         assert (folder / "out.jsonl").read_bytes() == damage + before
 
 
+class Begun(Char):
+    """Characters before which a model expects a token."""
+
+    begins_with = (3,)
+
+
+def test_answers_of_other_tokens_or_weights_are_not_mixed_with_these(folder: Path) -> None:
+    model = build("gru")
+    alphabet = model.text_tokenizer().decode(range(model.vocab_size))
+    run(answering(folder, model))
+    name = next(name for name, p in model.params.items() if p.ndim == 2 and len(p) > ROWS)
+    weight = model.params[name].copy()
+    weight[-1, -1] += 1
+    for other in (
+        replace(model, tokenizer=Char(alphabet[:-2] + "yz")),
+        replace(model, tokenizer=Begun(alphabet)),
+        replace(model, tokenizer=Char(alphabet[:-1], ends=True)),
+        model.with_params({**model.params, name: weight}),
+    ):
+        with pytest.raises(OctavoError, match=r"line 1 of .*out.jsonl answers another prompt"):
+            answering(folder, other)
+    assert answering(folder, replace(model, tokenizer=Char(alphabet))).answered == len(LINES)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_what_has_no_end_is_not_read_for_answers(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    for out in (folder / "pipe", Path(os.devnull)):
+        with pytest.raises(OctavoError, match=f"{out} is no regular file, which answers are kept in"):
+            Answering(build("gru"), folder / "in.jsonl", out)
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
@@ -124,6 +158,8 @@ def test_answers_to_other_prompts_are_not_mixed_with_these(folder: Path) -> None
         ("[1]", "line 3 of .* is not a JSON object, but list"),
         ("[" * 9999, "line 3 of .* is not JSON"),
         ('{"prompt": "a", "seed": NaN}', "line 3 of .* is not JSON: NaN"),
+        ('{"prompt": "a", "metadata": {"b": [1e999]}}', "line 3 of .* is not JSON: 1e999 is too large"),
+        ('{"prompt": "a", "temperature": -1e999}', "line 3 of .* is not JSON: -1e999 is too large"),
         (
             '{"prompt": "a", "max_tokens": 3}',
             "line 3 of .* has the field max_tokens, which is none of prompt",
@@ -140,7 +176,9 @@ def test_answers_to_other_prompts_are_not_mixed_with_these(folder: Path) -> None
         ('{"prompt": "a", "temperature": true}', "line 3 of .*: temperature must be"),
         ('{"prompt": "a", "seed": -1}', "line 3 of .*: seed must be"),
         ('{"prompt": "a", "stop": 3}', "line 3 of .*: stop is a text or a list"),
-        ('{"prompt": "a", "stop": [3.5]}', "line 3 of .*: stop is a collection"),
+        ('{"prompt": "a", "stop": [3.5]}', "line 3 of .*: stop is a text or a list"),
+        ('{"prompt": "a", "stop": [null]}', r"line 3 of .*: stop is a text or a list .* not \[None\]"),
+        ('{"prompt": "a", "stop": ["b", true]}', "line 3 of .*: stop is a text or a list"),
         ('{"prompt": "a", "stop": ""}', "line 3 of .*: a stop string"),
         ('{"prompt": "a", "logit_bias": [1]}', "line 3 of .*: logit_bias is an object"),
         ('{"prompt": "a", "logit_bias": {"x": 1}}', "line 3 of .*: logit_bias is an object"),
@@ -173,7 +211,8 @@ def test_files_that_cannot_be_used(folder: Path) -> None:
         ("none.jsonl", "out.jsonl", "none.jsonl cannot be read"),
         ("in.jsonl", "in.jsonl", "holds the prompts"),
         ("in.jsonl", "none/out.jsonl", "no such folder"),
-        ("in.jsonl", ".", "cannot be read"),
+        ("in.jsonl", ".", "is no regular file"),
+        ("none.jsonl", ".", "is no regular file"),
     ):
         with pytest.raises(OctavoError, match=named):
             Answering(model, folder / prompts, folder / out)

@@ -49,6 +49,17 @@ def test_rows_by_their_numbers(w: Quantized) -> None:
         w[np.array([50])]
 
 
+@pytest.mark.parametrize("shape", [(3,), (50,), (1, 4), (50, 96), (2, 3, 40)])
+def test_numbers_that_are_halves(shape: tuple[int, ...]) -> None:
+    numbers = np.random.default_rng(0).standard_normal(shape, np.float32)
+    kept = numbers.astype(np.float16).astype(np.float32)
+    assert quant.are_halves(kept)
+    for other in (1 + 2**-11, 1e6, 1e-9):  # too fine, too large, too small
+        changed = kept.copy()
+        changed.flat[-1] = other
+        assert not quant.are_halves(changed)
+
+
 def test_it_looks_like_an_array_of_float32(w: Quantized) -> None:
     assert (w.shape, w.ndim, w.size, len(w), w.dtype) == ((50, 96), 2, 4800, 50, np.float32)
     assert w.T.shape == (96, 50)

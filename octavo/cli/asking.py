@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from octavo.errors import OctavoError
+from octavo.reading import MARK
 from octavo.tokenizers.patterns import well_formed
 
 BLOCK = '"""'
@@ -60,9 +61,10 @@ class Lines:
         line = next(self.lines, None)
         self.number += 1
         try:
-            return None if line is None else line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            text = "" if line is None else line.decode("utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             raise OctavoError(f"line {self.number} of standard input is not UTF-8 text") from None
+        return None if line is None else text.removeprefix(MARK if self.number == 1 else "")
 
 
 def gathered(line: Callable[[bool], str | None]) -> str | None:

@@ -85,7 +85,7 @@ def run(
     )
     say = partial(talk.say, limit=max_tokens, stop=stop or (), **chosen)
     session = Session(talk, say, as_json=json, sampling=sampling.described(chosen))
-    session.system(system or "")
+    session.system(loading.utf_8(system or "", "system message"))
     if sys.stdin is not None and sys.stdin.isatty():
         session.converse(Keyboard(prompting=not json))
     else:

@@ -6,6 +6,8 @@ import json as json_module
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+
 import octavo
 from octavo.cli import loading
 from octavo.cli.options import Argument, Option
@@ -13,6 +15,7 @@ from octavo.cli.printing import console, emit, reachable, size
 from octavo.errors import OctavoError
 from octavo.formats.companions import LARGEST, read_json
 from octavo.formats.folder import CONFIG, QUANTIZATION, refuse_existing
+from octavo.quant import are_halves
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -26,6 +29,7 @@ octavo convert my-llama --out my-small-llama --quantize q4"""
 
 Kind = Literal["q8", "q4"]
 Dtype = Literal["float16", "float32", "F16", "F32", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
+OF_FOLDERS = ("float16", "float32", "F16", "F32")
 HDF5 = b"\x89HDF"
 LARGEST_JSON = 2**26  # bytes
 
@@ -68,17 +72,34 @@ def run(
         refuse_existing(Path(out))
     if dtype and quantize:
         raise OctavoError("say --dtype or --quantize, not both")
+    _check_dtype(dtype, out)
     found = tell_apart(sources)
     weights, tokenizer = _one("weights", found, weights), _one("tokenizer", found, tokenizer)
     source = str(_one("model", found, None))
     model = loading.load_model(source, weights, tokenizer, chars, settings, quantize=quantize)
-    octavo.save(model, out, dtype=dtype)
+    octavo.save(model, out, dtype=dtype or (None if quantize else _own_dtype(model)))
     made = sorted(Path(out).iterdir()) if Path(out).is_dir() else [Path(out)]
     files = {path.name: path.stat().st_size for path in made}
     if json:
         emit({"out": out, "model_type": model.model_type, "parameters": model.count(), "files": files})
     else:
         _print(model, out, files)
+
+
+def _check_dtype(dtype: str | None, out: str) -> None:
+    """Refuse what only a GGUF file holds where a folder is to be written."""
+    if dtype is not None and dtype not in OF_FOLDERS and Path(out).suffix.lower() != ".gguf":
+        raise OctavoError(
+            f"--dtype {dtype} is for a GGUF file, --out NAME.gguf; a folder holds float16 or float32, and "
+            "fewer bits by --quantize q8 or q4"
+        )
+
+
+def _own_dtype(model: octavo.Model) -> str | None:
+    """The source's precision, if it was half of the float32 that loading makes of it."""
+    params = model.params.values()
+    plain = all(isinstance(p, np.ndarray) and p.dtype == np.float32 for p in params)
+    return "float16" if plain and all(map(are_halves, params)) else None
 
 
 def tell_apart(sources: list[str]) -> dict[str, list[str]]:

@@ -157,7 +157,7 @@ def value(text: str) -> Any:
 def text_or_stdin(text: str | None, what: str) -> str:
     """The argument, or, without one or for ``-``, standard input as it is."""
     if text is not None and text != "-":
-        return text
+        return utf_8(text, what)
     if sys.stdin is None or (text is None and sys.stdin.isatty()):
         raise OctavoError(f"there is no {what}: give it as an argument, or pipe it in")
     try:
@@ -167,6 +167,23 @@ def text_or_stdin(text: str | None, what: str) -> str:
 
 
 def prompt_or_stdin(prompt: str | None) -> str:
-    """Like `text_or_stdin`, without the newline that `echo` or an editor puts at the end."""
+    """Like `text_or_stdin`, without the mark and the newline that programs put around what is piped in."""
     text = text_or_stdin(prompt, "prompt")
-    return text if prompt not in (None, "-") else text.removesuffix("\n").removesuffix("\r")
+    return text if prompt not in (None, "-") else unmarked(text).removesuffix("\n").removesuffix("\r")
+
+
+def unmarked(text: str) -> str:
+    """A text from standard input without the mark that says it is UTF-8, as files are read."""
+    from octavo.reading import MARK
+
+    return text.removeprefix(MARK)
+
+
+def utf_8(text: str, what: str) -> str:
+    """A text of the command line, if its bytes were text: those that were not are lone surrogates here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = len(text[: error.start].encode())
+        raise OctavoError(f"the {what} is not UTF-8 text: byte {byte} cannot be decoded") from None
+    return text

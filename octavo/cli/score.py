@@ -69,7 +69,10 @@ def run(
     threads: loading.ThreadsOption = None,
 ) -> None:
     """Measure how well a model predicts a text."""
-    text = read_text(files) if files and files != ["-"] else loading.text_or_stdin(None, "text")
+    if files and files != ["-"]:
+        text = read_text(files)
+    else:
+        text = loading.unmarked(loading.text_or_stdin(None, "text"))
     reader = loading.load_reader(model, weights, tokenizer, chars, settings, threads)
     result = octavo.score(reader, text, protocol=protocol, window=window, stride=stride, limit=limit)
     if json:

@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 def end(call: Callable[[], Any]) -> NoReturn:
     """Do what a command line asks for and exit, with a line on standard error if something is wrong."""
-    # A prompt may hold bytes that are no text, and a terminal may know few characters.
+    # The name of a file may hold bytes that are no text, and a terminal may know few characters.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     try:

@@ -20,7 +20,7 @@ import numpy as np
 from octavo.blocks import Format
 from octavo.fast.mapped import let_go, let_go_file, mapping
 from octavo.nn import Array
-from octavo.quant import Quantized
+from octavo.quant import Quantized, are_halves
 
 LANES = 32  # rows in a panel
 LINE = 64  # bytes of the cache's lines
@@ -234,15 +234,6 @@ def pack(weight: Array | Quantized, halves: bool = True, room: Room | None = Non
             _pack_blocks(blocks_there, format, kind, some)
             let_go(blocks_there)
     return Packed(kind, panels, rows, blocks * format.items)
-
-
-def are_halves(weight: Array) -> bool:
-    """Whether a matrix says the same in half precision, as one does that was stored so."""
-    with np.errstate(over="ignore"):
-        return all(
-            bool((part.astype(np.float16) == part).all())
-            for part in (weight[:1], *np.array_split(weight, 16))
-        )
 
 
 def address(array: Array) -> int:

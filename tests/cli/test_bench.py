@@ -62,7 +62,7 @@ def test_json_has_every_figure(run: Any) -> None:
     assert {name: found[name] for name in told} == told
     assert found["parameters"] == sum(p.size for p in model.params.values())
     assert found["bytes_per_token"] < sum(p.nbytes for p in model.params.values())
-    assert found["file_bytes"] == sum(f.stat().st_size for f in Path("shelf/plain").iterdir())
+    assert found["file_bytes"] == Path("shelf/plain/model.safetensors").stat().st_size
     streamed = np.median(found["memory"])
     speed = program["medians"]["decode"]
     assert found["memory_share"] == pytest.approx(speed * found["bytes_per_token"] / streamed)
@@ -134,6 +134,17 @@ def test_which_peers_open_what(gguf: Path, shelf: Path, tmp_path: Path) -> None:
     ):
         loaded = octavo.load(path)
         assert {name for name in engines.ENGINES if bench.opens(name, path, loaded)} - {"octavo"} == opening
+
+
+def test_the_size_is_that_of_the_weights(gguf: Path, tmp_path: Path) -> None:
+    weights = {"a": "one.safetensors", "b": "two.safetensors", "c": "one.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    for name, count in (("one.safetensors", 5), ("two.safetensors", 7), ("training.jsonl", 1000)):
+        (tmp_path / name).write_bytes(bytes(count))
+    assert bench.size_of(tmp_path) == 12
+    (tmp_path / "model.safetensors").write_bytes(bytes(9))
+    assert bench.size_of(tmp_path) == 9
+    assert bench.size_of(gguf) == gguf.stat().st_size
 
 
 def test_the_most_memory_of_this_process() -> None:

@@ -44,6 +44,11 @@ def test_each_line_of_a_pipe_is_a_turn(run: Any, talker: octavo.Model) -> None:
     assert result.stderr == ""
 
 
+def test_the_mark_of_utf_8_is_no_part_of_the_first_turn(run: Any, talker: octavo.Model) -> None:
+    lines = run(*TALK, "--json", stdin=b"\xef\xbb\xbfhi\r\nso").stdout.splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == ["hi", "so"]
+
+
 def test_json_is_an_object_a_turn(run: Any, talker: octavo.Model) -> None:
     lines = run(*TALK, "--json", "--system", "be brief", stdin="hi\nso").stdout.splitlines()
     first, second = map(json.loads, lines)
@@ -136,6 +141,7 @@ def test_a_full_context_is_told(run: Any) -> None:
         (["-m", "talker"], "/save talker/config.json", "/save! talker/config.json replaces it"),
         (["-m", "talker"], "/save none/a.json", "cannot be written"),
         (["-m", "talker"], b"a\xff", "line 1 of standard input is not UTF-8"),
+        (["-m", "talker", "--system", "a\udcff"], "hi", "the system message is not UTF-8 text: byte 1"),
         (["-m", "talker"], "x" * 5000, "begin anew (/reset)"),
         (["-m", "talker", "--temperature", "-1"], "hi", "temperature"),
         ([], "hi", "--model"),

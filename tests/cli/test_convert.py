@@ -45,6 +45,27 @@ def test_half_precision_and_json(run: Any) -> None:
     assert found["parameters"] == octavo.load("half").count()
 
 
+def precisions(path: str) -> set[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        return {str(file.get_tensor(name).dtype) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def test_half_precision_stays_what_it_was(run: Any) -> None:
+    run("convert", "shelf/gru", "--dtype", "float16", "-o", "half")
+    run("convert", "half", "-o", "again")
+    run("convert", "half", "--dtype", "float32", "-o", "wide")
+    run("convert", "shelf/gru", "-o", "own")
+    stored = {name: precisions(f"{name}/model.safetensors") for name in ("again", "wide", "own")}
+    assert stored == {"again": {"float16"}, "wide": {"float32"}, "own": {"float32"}}
+    model = octavo.load("wide")
+    name, weight = next(iter(model.params.items()))
+    octavo.save(model.with_params({**model.params, name: weight + np.float32(1e-6)}), "mixed")
+    run("convert", "mixed", "-o", "whole")  # numbers that are no halves, and all stay as they are
+    assert precisions("whole/model.safetensors") == {"float32"}
+
+
 def test_the_characters_of_texts(run: Any) -> None:
     run("convert", "shelf/gru", "--chars", "shelf/text.txt", "-o", "new")
     assert octavo.load("new").tokenizer == octavo.load("shelf/gru").tokenizer
@@ -81,6 +102,10 @@ def test_gguf_and_back(run: Any, refused: Any) -> None:
     config = models.configure("llama", {"vocab_size": 11, "hidden_size": 32, "intermediate_size": 32})
     params = models.initial_params("llama", config, np.random.default_rng(0))
     octavo.save(Model("llama", config, params, octavo.tokenizers.char("abcdefghijk")), "own")
+    octavo.save(octavo.load("own"), "half", dtype="float16")
+    run("convert", "half", "-o", "half.gguf")
+    shown = json.loads(run("show", "half.gguf", "--json").stdout)
+    assert {p["dtype"] for p in shown["parameters"] if len(p["shape"]) == 2} == {"F16"}
     found = json.loads(run("convert", "own", "--dtype", "q8_0", "-o", "small.gguf", "--json").stdout)
     assert found["files"] == {"small.gguf": Path("small.gguf").stat().st_size}
     shown = json.loads(run("show", "small.gguf", "--json").stdout)
@@ -98,7 +123,11 @@ def test_gguf_and_back(run: Any, refused: Any) -> None:
     assert "exists already" in refused("convert", "own", "-o", "small.gguf")
     for name in ("gru.gguf", "gru.GGUF"):
         assert "no architecture gru" in refused("convert", "shelf/gru", "-o", name)
-    assert "a .gguf file holds more" in refused("convert", "own", "--dtype", "Q4_0", "-o", "folder")
+    for dtype in ("Q4_0", "BF16"):
+        said = refused("convert", "own", "--dtype", dtype, "-o", "folder")
+        assert f"--dtype {dtype} is for a GGUF file, --out NAME.gguf; a folder holds float16 or" in said
+        assert "float64" not in said
+        assert "--quantize q8 or q4" in said
 
 
 def test_quantised(run: Any, refused: Any) -> None:

@@ -128,6 +128,19 @@ def test_a_missing_prompt_and_a_damaged_one(refused: Any) -> None:
     assert "not UTF-8 text: byte 1" in refused("generate", "-m", "shelf/gru", stdin=b"a\xff")
 
 
+def test_bytes_of_an_argument_that_are_no_text_are_refused(run: Any, start: Any) -> None:
+    process = start([b"generate", b"-m", b"shelf/gru", "é".encode() + b"caf\xff"])
+    printed, complaint = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (2, b"")
+    assert complaint == b"octavo: the prompt is not UTF-8 text: byte 5 cannot be decoded\n"
+
+
+def test_the_mark_of_utf_8_is_no_part_of_a_prompt(run: Any) -> None:
+    args = ["generate", "-m", "shelf/gru", "-n", "3", "--seed", "0"]
+    plain = run(*args, stdin="It was\n").stdout
+    assert run(*args, stdin=b"\xef\xbb\xbfIt was\r\n").stdout == plain
+
+
 def test_a_model_without_a_tokenizer_asks_for_one(run: Any, refused: Any) -> None:
     Path("bare").mkdir()
     for name in ("config.json", "model.safetensors"):

@@ -64,6 +64,12 @@ def test_temperature(run: Any) -> None:
     assert found["probabilities"]["1"] == sorted(found["probabilities"]["1"], reverse=True)
 
 
+def test_a_prompt_is_read_as_by_generate(run: Any, refused: Any) -> None:
+    args = ["plot", "temperature", "shelf/gru", "--json"]
+    assert run(*args, stdin=b"\xef\xbb\xbfIt was\n").stdout == run(*args, "It was").stdout
+    assert "the prompt is not UTF-8 text: byte 2" in refused(*args, "It\udcff")
+
+
 def test_what_comes_next_follows_what_begins_a_text(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = octavo.load("shelf/plain")
     model = replace(model, tokenizer=begun(model.text_tokenizer(), 7))

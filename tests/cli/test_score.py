@@ -74,6 +74,14 @@ def test_files_are_read_one_after_the_other_and_like_standard_input(run: Any) ->
     assert run(*args, "-", stdin="It was the best").stdout == run(*args, stdin="It was the best").stdout
 
 
+def test_the_mark_of_utf_8_is_no_text(run: Any) -> None:
+    args, marked = ["score", "-m", "shelf/gru", "--json"], b"\xef\xbb\xbfIt was the best"
+    Path("a.txt").write_bytes(marked)
+    plain = run(*args, stdin="It was the best").stdout
+    assert run(*args, stdin=marked).stdout == run(*args, "-", stdin=marked).stdout == plain
+    assert run(*args, "a.txt").stdout == plain
+
+
 def test_the_tokenizer_of_texts_together(run: Any) -> None:
     half = sorted(set(Path("shelf/text.txt").read_text()))
     Path("a.txt").write_text("".join(half[::2]))

@@ -34,6 +34,16 @@ def test_standard_input_is_taken_as_it_is(run: Any) -> None:
     assert "".join(found["pieces"]) == "It\r\n"
 
 
+def test_the_mark_of_utf_8_is_shown_too(run: Any) -> None:
+    found = json.loads(run("tokenize", "-m", "shelf/plain", "--json", stdin=b"\xef\xbb\xbfIt").stdout)
+    assert found["ids"] == octavo.load("shelf/plain").text_tokenizer().encode("\ufeffIt")
+
+
+def test_bytes_that_are_no_text_are_refused(refused: Any) -> None:
+    said = "the text is not UTF-8 text: byte 3 cannot be decoded"
+    assert said in refused("tokenize", "-m", "shelf/plain", "caf\udcff")
+
+
 def test_the_output_for_people(run: Any, narrow: Any) -> None:
     out = run("tokenize", "-m", "shelf/plain", "It was the best\nof times[bold]").stdout
     narrow(out)

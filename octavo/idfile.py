@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from octavo.errors import OctavoError
+from octavo.lock import take
 from octavo.nn import Array
 
 FORMAT = 2  # of the file, and of what an encoding is: another number makes every file anew
@@ -160,7 +161,7 @@ def _begun(folders: Sequence[Path], name: str) -> IO[bytes]:
             while True:
                 file = open(folder / f"{name}.{secrets.token_hex(4)}.partial", "xb")  # noqa: SIM115
                 with suppress(BlockingIOError):  # a sweep came between: on to another
-                    _lock(file)
+                    take(file)
                     if os.path.exists(file.name):
                         return file
                 file.close()
@@ -173,21 +174,5 @@ def _sweep(folder: Path) -> None:
     """Remove what killed writers have left."""
     for partial in folder.glob("*.partial"):
         with suppress(OSError), open(partial, "r+b") as file:
-            if _lock(file):
+            if take(file):
                 partial.unlink()
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed, or its process ends; `BlockingIOError` if another has done so.
-
-    False where there are no such locks: on Windows, and on some network file systems.
-    """
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except (ImportError, OSError):
-        return False
-    return True

@@ -35,6 +35,7 @@ from octavo.checks import is_token_ids, printable
 from octavo.completions import Completion, Ready, Request, finished, reading_of, ready
 from octavo.decoding import DecodingOptions
 from octavo.errors import OctavoError
+from octavo.lock import take
 from octavo.model import Model
 from octavo.sample import OPTIONS
 from octavo.texts import Stop
@@ -306,12 +307,6 @@ def fingerprint(model: Model) -> str:
 def _lock(file: BinaryIO, path: Path) -> None:
     """Keep two commands from writing the same file at once, where the system knows how."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take(file)
     except BlockingIOError:
         raise OctavoError(f"{path} is being written by another command") from None
-    except OSError:  # a file system without locks
-        return

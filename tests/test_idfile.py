@@ -137,7 +137,7 @@ def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not(t
 def test_a_sweep_between_opening_and_locking_is_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, calls = idfile._lock, []
+    lock, calls = idfile.take, []
 
     def late(file: Any) -> bool:
         calls.append(file.name)
@@ -147,7 +147,7 @@ def test_a_sweep_between_opening_and_locking_is_survived(
             raise BlockingIOError  # about to be swept
         return lock(file)
 
-    monkeypatch.setattr(idfile, "_lock", late)
+    monkeypatch.setattr(idfile, "take", late)
     assert written(tmp_path).is_file()
     assert len(set(calls)) == 3
 

@@ -169,7 +169,8 @@ class Asked:
         said = {n: v for n, v in self.spelled().items() if v and (n, v) != ("model", "auto")}
         for name, value in {**said, **self.recipe}.items():
             if name in was and was[name] != value:
-                return f"with {name} {was[name]}, not {value}"
+                found = f"{name} {was[name]}" if was[name] else f"no {name}"
+                return f"with {found}, not {value}"
         return None
 
     def spelled(self) -> dict[str, Any]:

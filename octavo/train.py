@@ -72,8 +72,8 @@ def train(
         (`validation`, a tenth unless said) is held out.
     model_type : {"auto", "rnn", "gru", "lstm", "plain", "prenorm", "llama", "gpt2", "folio", ...}, optional
         The architecture. "auto", which is meant unless said, is what our measurements say learns most in
-        that time: `folio`, or `llama` where a text will be read often. Each gets the dropout that is right
-        for how often it will be (`octavo.automatic`).
+        that time: `folio`, or `llama` where there is more of it than the text asks for. Each gets the
+        dropout that is right for how often the text will be read (`octavo.automatic`).
     tokenizer : str, Path or Tokenizer, optional
         ``"char"``, ``"bpe:N"`` for a vocabulary of N byte pairs trained on the text, the path of a
         `tokenizer.json`, or a tokenizer; "char" unless said. What is made of several documents has

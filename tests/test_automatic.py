@@ -85,10 +85,11 @@ def test_folio_has_dropout_from_three_epochs_on() -> None:
     [
         ({"minutes": 5}, 10**6, "folio"),
         ({"minutes": 20}, 10**6, "llama"),
-        ({"minutes": 20}, 10**7, "folio"),  # which is read little more than once
-        ({"minutes": 5}, 10**5, "folio"),  # too soon for others
+        ({"minutes": 15}, 10**7, "folio"),  # which is read less than once
+        ({"minutes": 2}, 60_000, "llama"),
+        ({"minutes": 1}, 60_000, "folio"),  # too soon for others
         ({"epochs": 5}, 10**6, "llama"),
-        ({"epochs": 100}, 10**4, "folio"),
+        ({"epochs": 30}, 10**4, "folio"),
         ({"steps": 10_000}, 10**6, "llama"),
     ],
 )
@@ -98,7 +99,7 @@ def test_what_is_trained_depends_on_the_budget(budget: dict[str, Any], tokens: i
 
 @pytest.mark.parametrize("said", [None, "auto"])
 def test_a_long_run_trains_what_learns_on(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(automatic, "MUCH", 2e4)
+    monkeypatch.setattr(automatic, "CROSSING", 2e5)
 
     def begun(sizes: dict[str, Any], epochs: float) -> Any:
         recipe = {"context": 16, "epochs": epochs}

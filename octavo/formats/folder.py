@@ -186,6 +186,8 @@ def _json(content: Mapping[str, Any]) -> str:
 
 def refuse_existing(folder: Path) -> None:
     """An error if writing `folder` would replace something, or nothing can be written there."""
+    if not folder.name:  # "", "." or "/"
+        raise OctavoError(f"{str(folder)!r} is no name of a new folder")
     try:
         empty = folder.is_dir() and not any(folder.iterdir())
         taken = folder.exists() or folder.is_symlink()

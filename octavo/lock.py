@@ -42,6 +42,7 @@ def alone(folder: Path) -> Iterator[None]:
     """
     whole = folder.resolve()
     path = whole.parent / f".{whole.name}.lock"
+    handle = None
     try:
         handle = _opened(path)
     except BlockingIOError:
@@ -50,14 +51,13 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         if whole.parent.is_dir() and not whole.is_dir():  # beside one that is there nothing has to be written
             raise OctavoError(f"cannot write {folder}: {error.strerror}") from None
-        yield
-        return
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no file that is open
-            path.unlink()
-        os.close(handle)
+        if handle is not None:
+            with suppress(OSError):  # Windows removes no file that is open
+                path.unlink()
+            os.close(handle)
 
 
 def _opened(path: Path) -> int:

@@ -69,10 +69,9 @@ def make(sizes: dict[str, int] | None) -> Any:
 
 
 def named(spec: str) -> dict[str, int]:
-    """The sizes of a mesh that is named; of a CPU's cores, so many become devices, if it has them."""
+    """The sizes of a mesh that is named; of a CPU's cores so many become devices, as far as it has them."""
     sizes = parse(spec)
-    if (devices := math.prod(sizes.values())) <= cores():
-        divide(devices)
+    divide(min(math.prod(sizes.values()), cores()))
     return sizes
 
 

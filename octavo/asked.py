@@ -151,7 +151,7 @@ class Asked:
 
         model = load(out)
         other = self._other(model, made.get("asked", {}), made.get("recipe", {}))
-        if not other and made.get("text", "") not in ("", text.encode(model.text_tokenizer()).sha256):
+        if not other and "text" in made and made["text"] != text.encode(model.text_tokenizer()).sha256:
             other = "on another text"
         if other:
             raise OctavoError(

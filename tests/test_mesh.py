@@ -123,12 +123,14 @@ def test_a_checkpoint_of_one_device_goes_on_on_many(tmp_path: Path) -> None:
     [("", 4, mesh.most(CORES, 4)), ("", 1, 1), ("--xla_force_host_platform_device_count=6", 9, 3)],
 )
 def test_a_run_that_names_no_mesh_has_a_device_for_each_core(flags: str, batch: int, devices: int) -> None:
-    asks = f"import os; from octavo import mesh; print(mesh.own({batch}), os.environ.get('NPROC'))"
+    asks = (  # who leads is asked before, which makes no device yet
+        f"import os; from octavo import mesh; print(mesh.leads(), mesh.own({batch}), os.environ.get('NPROC'))"
+    )
     said = {name: value for name, value in os.environ.items() if name != "NPROC"} | {"XLA_FLAGS": flags}
     answer = subprocess.run(
         [sys.executable, "-c", asks], env=said, capture_output=True, text=True, check=True
     )
-    assert answer.stdout == f"{{'data': {devices}}} None\n"
+    assert answer.stdout == f"True {{'data': {devices}}} None\n"
 
 
 def test_a_mesh_that_is_named_has_a_device_for_each_core() -> None:

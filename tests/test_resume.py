@@ -212,10 +212,12 @@ def test_a_finished_run_is_not_taken_for_another(
     assert octavo.train(lives.TEXT, out=out, resume=True).count()
 
 
-def test_a_run_may_be_told_what_it_has_anyway(out: Path) -> None:
-    for _ in ("stopped", "finished"):
-        assert resumed(out, model_type="auto", tokenizer="char").count()
-        assert resumed(out, model_type="gru").count()
+@pytest.mark.parametrize("options", [{"model_type": "auto"}, {"model_type": "gru"}, {"tokenizer": "char"}])
+def test_a_run_may_be_told_what_it_has_anyway(options: dict[str, Any], out: Path) -> None:
+    assert checkpoint.latest(out) is not None
+    assert resumed(out, **options).count()
+    assert checkpoint.latest(out) is None
+    assert resumed(out, **options).count()  # now that it is finished
 
 
 def test_a_log_that_does_not_tell_what_was_asked_is_believed(out: Path) -> None:
@@ -224,6 +226,7 @@ def test_a_log_that_does_not_tell_what_was_asked_is_believed(out: Path) -> None:
     made = {name: value for name, value in json.loads(first).items() if name not in ("asked", "text")}
     (out / "training.jsonl").write_text(json.dumps(made) + "\n" + rest)
     assert resumed(out, tokenizer="bpe:300").count()
+    assert resumed(out, text="A TEXT OF OTHER CHARACTERS").count()
     with pytest.raises(OctavoError, match="with steps 40, not 50"):
         resumed(out, steps=50)
 

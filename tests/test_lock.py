@@ -9,7 +9,7 @@ import pytest
 
 import octavo
 from octavo import OctavoError
-from octavo.lock import alone
+from octavo.lock import alone, take
 
 from . import lives
 
@@ -56,6 +56,21 @@ def test_another_process_keeps_us_out_until_it_is_killed(tmp_path: Path) -> None
     with alone(folder):  # what was left behind keeps nobody out
         assert (tmp_path / ".model.lock").exists()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, taken = tmp_path / ".model.lock", list[int]()
+
+    def late(handle: int) -> bool:
+        if not taken:
+            path.unlink()  # by who had it before
+        taken.append(handle)
+        return take(handle)
+
+    monkeypatch.setattr("octavo.lock.take", late)
+    with alone(tmp_path / "model"):
+        assert path.exists()
+    assert len(taken) == 2
 
 
 def test_two_names_of_a_folder_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from operator import eq, itemgetter
+from operator import eq, itemgetter, methodcaller
 from typing import Any, TypeAlias, TypeVar
 
 from octavo.errors import OctavoError
@@ -102,28 +102,36 @@ def read_vocab(vocab: object) -> dict[str, int]:
 
 
 def read_merges(merges: object, vocab: Mapping[str, int]) -> Merges:
-    """Pairs of texts; whether the vocab has them Hugging Face's library finds out, as soon as it has them.
-
-    But it panics where two join to more bytes than any token has, so that long ones are looked up here.
-    """
+    """Pairs of tokens that join to a third, as pairs or as texts with a space between."""
     given = listed(merges, "merges")
-    pairs = [
-        tuple(merge.split(" ") if type(merge) is str else merge if type(merge) in (list, tuple) else ())
-        for merge in given
-    ]
-    # All are looked at together, as there are a hundred thousand; one by one only where one is at fault.
-    texts = {*map(type, given)} <= {str}
-    if {*map(len, pairs)} - {2} or not (texts or {*map(type, chain.from_iterable(pairs))} <= {str}):
-        at = next(at for at, pair in enumerate(pairs) if [*map(type, pair)] != [str, str])
-        raise OctavoError(f"each merge must be two tokens, found {shown(given[at])}")
-    # Characters, of which the longest token has four times as many: more than those have bytes.
-    safe = max(map(len, vocab), default=0) // 4 if "" not in vocab else 0
-    require_merges([(left, right) for left, right in pairs if len(left) + len(right) > safe], vocab)
+    pairs = _split(given) or [_pair(merge) for merge in given]
+    require_merges(pairs, vocab)
     return pairs
+
+
+def _split(merges: list[Any]) -> Merges | None:
+    """The pairs of well-formed merges, all at once as there are a hundred thousand; else None."""
+    types = {*map(type, merges)}
+    if types == {str} and {*map(methodcaller("count", " "), merges)} == {1}:
+        parts = iter(" ".join(merges).split(" "))
+        return [*zip(parts, parts, strict=True)]
+    if types == {list} and {*map(len, merges)} == {2} and {*map(type, chain.from_iterable(merges))} == {str}:
+        return [*map(tuple, merges)]
+    return None
+
+
+def _pair(merge: object) -> tuple[str, ...]:
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    if not isinstance(parts, list | tuple) or [*map(type, parts)] != [str, str]:
+        raise OctavoError(f"each merge must be two tokens, found {shown(merge)}")
+    return tuple(parts)
 
 
 def require_merges(merges: Merges, vocab: Mapping[str, int]) -> None:
     """Refuse pairs that are not of tokens, or do not join to one."""
+    used = chain(chain.from_iterable(merges), map("".join, merges))
+    if "" not in vocab and all(map(vocab.__contains__, used)):
+        return
     for pair in merges:
         for token in (*pair, "".join(pair)):
             if not token or token not in vocab:

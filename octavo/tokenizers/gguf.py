@@ -99,7 +99,7 @@ def _byte_level(metadata: Mapping[str, Any]) -> published.ByteLevelBPE:
         post_processor=read.post_processor(),
         ignore_merges=splits.whole,
     )
-    return published.made(tokenizer_json.token_bytes(read.tokens, added), document)
+    return published.ByteLevelBPE(tokenizer_json.token_bytes(read.tokens, added), document)
 
 
 def _sentencepiece(metadata: Mapping[str, Any]) -> sentencepiece.SentencePiece:

@@ -1,7 +1,8 @@
 """Byte-level byte-pair encoding as published models use it.
 
 A tokenizer of this kind is its ``tokenizer.json`` and a table of the bytes of each token.
-Encoding is the business of Hugging Face's Rust library; decoding is a look-up in the table.
+Encoding is the business of Hugging Face's Rust library, but for the first few prompts (`merging`);
+decoding is a look-up in the table.
 
 Tiktoken merges any two neighbours whose joined bytes are a token, the lowest rank first; the
 JSON lists pairs to merge instead. `from_ranks` therefore lists every way of splitting each
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.errors import OctavoError
-from octavo.tokenizers import engine, fields, files, post_processor, tokenizer_json
+from octavo.tokenizers import engine, fields, files, merging, post_processor, tokenizer_json
 from octavo.tokenizers.interface import Ids, checked, checked_one, id_dtype
 from octavo.tokenizers.patterns import GPT2, STEPS, ascii_twin, blocks, canonical, chunks, well_formed
 
@@ -127,7 +128,14 @@ class ByteLevelBPE:
         return f"ByteLevelBPE(vocab_size={len(self)})"
 
     def _encode_whole(self, text: str) -> list[int]:
-        return engine.ids(self._engine, text)
+        """The ids of a text that is well formed, by the definition before anything calls for the library."""
+        made = "_engine" in self.__dict__
+        found = None if made or len(text) > merging.FEW else self._merging.encode(text)
+        return engine.ids(self._engine, text) if found is None else found
+
+    @cached_property
+    def _merging(self) -> merging.Merging:
+        return merging.Merging(self.document)
 
     def _parts(self, text: str) -> list[str]:
         """The words of a text where it is ASCII, chunks where it is not."""
@@ -265,19 +273,13 @@ def from_ranks(
     if missing:
         raise OctavoError(f"ranks must hold all 256 single bytes, byte {missing[0]} is missing")
     made = tokenizer_json.make(tokens, specials, _splits(tokens, ranks), canonical(pattern))
+    fields.written(made["model"]["vocab"], made["added_tokens"])  # refuses what is a token and special
     return ByteLevelBPE((*tokens, *(content.encode() for content in specials)), made)
 
 
 def from_document(content: dict[str, Any]) -> ByteLevelBPE:
     """Read the content of a published ``tokenizer.json``, or refuse it with `OctavoError`."""
-    return made(*tokenizer_json.read(content))
-
-
-def made(tokens: tuple[bytes, ...], document: dict[str, Any]) -> ByteLevelBPE:
-    """The tokenizer of what has been read, or `OctavoError` where the library alone finds a fault."""
-    tokenizer = ByteLevelBPE(tokens, document)
-    tokenizer._engine  # noqa: B018 - made now, not with the first text
-    return tokenizer
+    return ByteLevelBPE(*tokenizer_json.read(content))
 
 
 def _splits(tokens: Sequence[bytes], ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:

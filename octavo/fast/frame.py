@@ -27,9 +27,10 @@ PENALTY, TEMPERATURE, TOP_P, MIN_P, NUMBER, LOGPROB = _DOUBLES
 # tokens end a text, where the moves are and how many
 STEPS, TOKEN, LAST, BEFORE, DRAW, NUMBERS, WRITTEN, LOGPROBS, ENDS, MOVES, MOVING = range(11)
 # a move: where a number is that changes from step to step, what it is at first, what each step adds to it,
-# and the row of a table: the bytes of one, what the sum of the tokens is divided by, in 32 bits, and how many
-# times the token that is read is in it, and the two before it
-PLACE, BASE, BY_STEP, BY_ROW, MODULUS, TIMES = range(6)
+# and the row of a table: the bytes of one, what the sum of the tokens is divided by, in 32 bits, what widens
+# it or 0 (the first number is then where that is told of it), and how many times the token that is read is in
+# it, and the two before it
+PLACE, BASE, BY_STEP, BY_ROW, MODULUS, WIDENED, TIMES = range(7)
 MIXED, WRAP = 3, 2**32  # tokens that may name a row; where their sum begins anew
 PIECES = 8  # pieces of a product, for each thread
 CHUNK = 128  # slots of a cache that attention takes as one
@@ -48,6 +49,11 @@ AT_ONCE = (32, 8, 1)  # columns of a head that attention takes at once
 def multiply(kind: int) -> str:
     """The instruction of products with matrices of a kind."""
     return f"multiply_{kind}"
+
+
+def widen(kind: int) -> str:
+    """What widens a row of matrices of a kind."""
+    return f"widen_{kind}"
 
 
 def append(cache: str) -> str:

@@ -35,7 +35,7 @@ from octavo.fast.frame import (
     TAIL,
     THREADS,
 )
-from octavo.fast.lanes import prepare, product
+from octavo.fast.lanes import prepare, product, widen
 from octavo.fast.machine import count, longs, singles
 from octavo.fast.packed import KINDS, LANES
 
@@ -159,8 +159,20 @@ def multiply_by_kind(kind: int) -> None:
         multiply(frame, args, thread, kind)
 
 
+def widen_by_kind(kind: int) -> None:
+    """A row of matrices of a kind in float32: the panels, the blocks of a row, and where it goes are told."""
+
+    @named(names.widen(kind))
+    def widen_kind(told: int, row: int, _: int) -> None:
+        panels, blocks, to = longs(told)[0], longs(told)[1], longs(told)[2]
+        at = panels + row // LANES * blocks * SIZES[kind]
+        for block in range(blocks):
+            widen(kind, at + block * SIZES[kind], row % LANES, to + 4 * block * GROUPS[kind])
+
+
 for kind in range(len(KINDS)):
     multiply_by_kind(kind)
+    widen_by_kind(kind)
 
 
 # ---------------------------------------------------------------- norms and positions

@@ -28,7 +28,7 @@ from llvmlite import ir
 
 from octavo.fast import types
 from octavo.fast.emitting import cell, counted, outer
-from octavo.fast.packed import KINDS, LANES, LINE, Kind
+from octavo.fast.packed import KINDS, LANES, LINE, Kind, order
 from octavo.fast.types import emitted
 
 WIDE = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # lanes of a register
@@ -226,6 +226,26 @@ def prepare(builder: Any, number: int, x: Any, blocks: Any, rows: Any, to: Any, 
             total = builder.fadd(total, numbers)
         if kind.offsets:
             builder.store(w.across(total), w.at(sums, w.times(row, 4), SINGLE))
+
+
+@emitted(None, *[types.LONG] * 3, known=1)
+def widen(builder: Any, number: int, block: Any, lane: Any, to: Any) -> None:
+    """A lane of a block -> its numbers in float32, in the order of the columns."""
+    kind = KINDS[number]
+    w = Writer(builder, 1)
+    half, single = (builder.add(block, w.times(lane, size)) for size in (2, 4))
+    scale, minimum = w.scales(kind, half if kind.scale == "<f2" else single, 0)
+    size = {"nibbles": 4, "bytes": 1, "float32": 4}.get(kind.bits, 2)
+    eight = size * LANES * (1 if kind.bits == "nibbles" else 8)
+    weights = builder.add(w.beyond(block, kind.header), w.times(lane, size))
+    for i, column in enumerate(order(kind).tolist()):
+        found = w.reader(kind, w.beyond(weights, eight * (i // 8)))(i % 8, 0)
+        if kind.bits == "nibbles":
+            found = builder.fmul(found, w.constant(16.0 ** -(i % 8) if i % 8 < 7 else 1.0, SINGLE))
+        if scale is not None:
+            found = builder.fmul(found, scale)
+            found = found if minimum is None else builder.fadd(found, minimum)
+        w.store(found, to, 4 * column)
 
 
 @emitted(None, *[types.LONG] * 7, known=2)

@@ -50,13 +50,23 @@ class Moves:
     def add(self, slot: int, array: Array, by_step: int) -> None:
         """The address of an array, and what each step adds to it."""
         self.kept.append(array)
-        self.rows.append((self.at + 8 * slot, address(array), by_step, 0, 1, *(0,) * frame.MIXED))
+        self.rows.append((self.at + 8 * slot, address(array), by_step, 0, 1, 0, *(0,) * frame.MIXED))
 
     def add_rows(self, slot: int, table: Array, rows: Rows) -> None:
         """The address of the row of a table that ids name."""
         self.kept.append(table)
-        times = (*rows.times, *(0,) * (frame.MIXED - len(rows.times)))
-        self.rows.append((self.at + 8 * slot, address(table), 0, table.strides[0], rows.modulus, *times))
+        self.rows.append(
+            (self.at + 8 * slot, address(table), 0, table.strides[0], rows.modulus, 0, *times(rows))
+        )
+
+    def add_widened(self, table: Array, how: int, rows: Rows) -> None:
+        """A row of a matrix in panels, which what is at `how` widens as `table` tells it."""
+        self.rows.append((0, address(table), 0, 0, rows.modulus, how, *times(rows)))
+
+
+def times(rows: Rows) -> tuple[int, ...]:
+    """How many times each of the last tokens is in the number of a row."""
+    return (*rows.times, *(0,) * (frame.MIXED - len(rows.times)))
 
 
 class Program:
@@ -109,6 +119,13 @@ class Program:
             self.words[i, : frame.OWN] = code.address(name), waits, counter, i > last
             self.words[i, frame.OWN : frame.OWN + len(own)] = own
         self.room.fill()
+        self.tables = dict[int, Array]()
+        self.widened = {
+            buffer.number: self.widening(buffer, self.packs[id(fed.table)])
+            for buffer, fed in self.feeds
+            if isinstance(fed, Rows) and fed.times == (1,) and id(fed.table) in self.packs
+            if self.table(buffer, fed) is None
+        }
         addresses = len(self.sizes) + self.layers + 2 * len(self.convs)
         self.frame = np.zeros(frame.BUFFERS + addresses, np.int64)
         self.rows, self.scratch = 0, np.zeros((threads, 0), np.uint8)
@@ -118,7 +135,6 @@ class Program:
         self.pool = Pool(self.size(self.logits))
         self.own = Pool(self.size(self.logits)).take(1)
         self.slots: tuple[int, Any] = 0, None
-        self.tables = dict[int, Array]()
         self.lock = threading.Lock()
 
     # ------------------------------------------------------------ making
@@ -204,7 +220,7 @@ class Program:
         """How one token after the other is fed, at positions [1, T]: the last of `tokens`, and what is drawn.
 
         The others [1, before + 1] are those that are remembered. Where a table has to be read here, because
-        it is too large, T is 1.
+        it is too large and no matrix of a product, T is 1.
         """
         made = Moves(self.frame)
         earlier = tokens[0, -2 : -frame.MIXED - 1 : -1].tolist()
@@ -214,11 +230,23 @@ class Program:
             if isinstance(compute, Rows) and table is not None:
                 made.add_rows(self.slot(buffer), table, compute)
                 continue
+            if isinstance(compute, Rows) and buffer.number in self.widened:
+                told, room, how = self.widened[buffer.number]
+                self.frame[self.slot(buffer)] = address(room)
+                made.add_widened(told, how, compute)
+                continue
             fed = compute(tokens, positions)
             rows = np.zeros((positions.size, self.size(buffer)), np.float32)
             rows[:, : buffer.width] = fed if fed.ndim == 1 else fed.reshape(positions.size, -1)
             made.add(self.slot(buffer), rows, rows.strides[0])
         return made
+
+    def widening(self, buffer: Buffer, packed: Packed) -> tuple[Array, Array, int]:
+        """Of a table that is laid out, being a product's too: what is told, where a row goes, and how."""
+        blocks = packed.panels.shape[1]
+        room = np.zeros(max(blocks * packed.kind.group, self.size(buffer)), np.float32)
+        told = np.array([address(packed.panels), blocks, address(room)])
+        return told, room, code.address(frame.widen(KINDS.index(packed.kind)))
 
     def table(self, buffer: Buffer, compute: Feed) -> Array | None:
         """A table whose rows ids name, filled up as the buffer's; None where that is too large."""
@@ -236,7 +264,9 @@ class Program:
     def ahead(self) -> bool:
         """Whether all that is fed to several tokens is known before they are."""
         return all(
-            not isinstance(compute, Rows) or self.table(buffer, compute) is not None
+            not isinstance(compute, Rows)
+            or buffer.number in self.widened
+            or self.table(buffer, compute) is not None
             for buffer, compute in self.feeds
         )
 

@@ -43,6 +43,7 @@ from octavo.fast.frame import (
     TOKEN,
     TURN,
     WAITS,
+    WIDENED,
     WRAP,
     WRITTEN,
 )
@@ -115,7 +116,10 @@ def write(shared: int, at: int, _: int) -> int:
             move = longs(told[MOVES] + 8 * (TIMES + MIXED) * i)
             mixed = token * move[TIMES] + last * move[TIMES + 1] + before * move[TIMES + 2]
             row = mixed % WRAP % move[MODULUS]
-            longs(move[PLACE])[0] = move[BASE] + done * move[BY_STEP] + row * move[BY_ROW]
+            if move[WIDENED]:
+                call(move[WIDENED], move[BASE], row, 0)
+            else:
+                longs(move[PLACE])[0] = move[BASE] + done * move[BY_STEP] + row * move[BY_ROW]
         run(shared)
         if longs(shared)[FAILED]:
             return done

@@ -21,7 +21,7 @@ from octavo.sample import Draws
 if TYPE_CHECKING:
     from octavo.fast import Compiled
 
-WORK = 2**27  # weights that a call multiplies, which takes some milliseconds
+WORK = 2**29  # weights that a call multiplies, which takes some tens of milliseconds
 MOST = 256  # tokens of a call
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from octavo.blocks import FORMATS
-from octavo.fast.packed import KINDS, LANES, OF_FORMAT, Room, pack
+from octavo.fast import code, frame
+from octavo.fast.packed import KINDS, LANES, OF_FORMAT, Room, address, pack
 from octavo.quant import Quantized
 
 
@@ -35,6 +36,24 @@ def test_a_format_is_laid_out_exactly(name: str, halves: bool) -> None:
     assert packed.kind in KINDS
     assert packed.panels.shape[0] == -(-71 // LANES)
     np.testing.assert_array_equal(packed.numbers(), np.asarray(weight))
+
+
+@pytest.mark.parametrize("halves", [True, False])
+@pytest.mark.parametrize("name", [*FORMATS, "float32", "float16"])
+def test_a_row_is_widened_to_its_numbers(name: str, halves: bool) -> None:
+    if name in FORMATS:
+        weight: Any = blocks_of(name, 71, 70 if FORMATS[name].items == 1 else 3)
+    else:
+        weight = np.random.default_rng(1).normal(size=(71, 70)).astype(name)
+    packed = pack(weight, halves)
+    blocks = packed.panels.shape[1]
+    found = np.full(blocks * packed.kind.group, np.nan, np.float32)
+    told = np.array([address(packed.panels), blocks, address(found)])
+    widen = code.function(frame.widen(KINDS.index(packed.kind)))
+    for row in range(71):
+        widen(address(told), row, 0)
+        np.testing.assert_array_equal(found[: packed.width], np.asarray(weight)[row])
+        assert not found[packed.width :].any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (33, 31), (64, 100), (5, 576)])

@@ -9,6 +9,7 @@ import pytest
 
 import octavo
 from octavo import OctavoError, fast, models, nn, twins
+from octavo.fast import program
 from octavo.fast.picks import Draw
 from octavo.fast.writing import MOST, Writing
 from octavo.model import Model
@@ -95,6 +96,23 @@ def test_weights_in_blocks_and_a_cache_in_halves(name: str, monkeypatch: pytest.
     model = model.with_params(quantised(model.model_type, model.config, dict(model.params), "q8"))
     options: dict[str, Any] = {"limit": 150, "seed": 1, "cache": None if name == "gru" else "float16"}
     same(steps(model, PROMPT, **options), one_by_one(monkeypatch, model, PROMPT, **options))
+
+
+@pytest.mark.parametrize("kind", [None, "q8", "q4"])
+def test_rows_of_a_large_table_are_widened_on_the_way(
+    kind: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = roomy("llama", hidden_size=64, tie_word_embeddings=True)
+    params = {name: p for name, p in model.params.items() if name != "lm_head.weight"}
+    model = model.with_params(quantised("llama", model.config, params, kind) if kind else params)
+    monkeypatch.setattr(program, "WIDE", 0)
+    expected = list(one_by_one(monkeypatch, model, PROMPT, seed=1, limit=40))
+    compiled = fast.compiled(model)
+    assert compiled is not None
+    (step,) = compiled.steps.values()
+    assert bool(step.program.widened) is (kind is not None)  # floats are read where they are
+    assert Writing(compiled, Draw(Sampling(), V), ()).most == MOST
+    same(steps(model, PROMPT, seed=1, limit=40), expected)
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,16 @@ def main() -> None:
 
 def _run() -> Any:
     """Run the command line of this process."""
-    from octavo.cli import direct
+    from octavo.cli.shell import nothing_to_lose
 
-    call = direct.call(sys.argv[1:])
-    if call is None:
-        from octavo.cli.program import app
+    with nothing_to_lose():
+        from octavo.cli import direct
 
-        call = partial(app, prog_name="octavo")
+        call = direct.call(sys.argv[1:])
+        if call is None:
+            from octavo.cli.program import app
+
+            call = partial(app, prog_name="octavo")
     gc.freeze()
     gc.enable()
     return call()

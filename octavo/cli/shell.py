@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -42,6 +43,18 @@ def end(call: Callable[[], Any]) -> NoReturn:
         else:
             code = _refuse(_named(error))
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def nothing_to_lose() -> Iterator[None]:
+    """Have Ctrl-C end the process as it stands: libraries that are being imported make other errors of it."""
+    heard = signal.getsignal(signal.SIGINT)
+    if heard is signal.default_int_handler:  # not where somebody has it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from octavo.cli.options import Argument, Option
 from octavo.cli.printing import emit, reachable
 from octavo.cli.progress import History, TensorBoard, print_summary, watched
 from octavo.cli.runs import read_run
-from octavo.cli.shell import INTERRUPTED
+from octavo.cli.shell import INTERRUPTED, nothing_to_lose
 from octavo.errors import OctavoError
 from octavo.memory import keep_memory
 from octavo.recipe import DEFAULTS, Recipe, Report
@@ -215,6 +215,9 @@ def run(
         own_stdout()
     mesh.connect(coordinator, processes, process_id)
     history, prompt = History(), opening(files, field)  # now: the files may be gone in the end
+    with nothing_to_lose(), suppress(ImportError):  # which `octavo.train` says in a line
+        import jax  # noqa: F401
+        import optax  # noqa: F401
     with ExitStack() as stack:
         watchers = [stack.enter_context(watched(history, json))]
         if log is not None:

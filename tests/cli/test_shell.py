@@ -1,6 +1,9 @@
 """The program as a whole: help, version, wrong usage, errors in a line, exit codes."""
 
 import json
+import signal
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -125,3 +128,41 @@ def test_the_heavy_libraries_wait_until_they_are_needed(start: Any) -> None:
     )
     out, complaints = start([], program=("-c", code)).communicate(timeout=20)
     assert out.splitlines()[-1] == b"[]", complaints
+
+
+SPOILED = """
+import signal, sys
+from octavo import cli
+from octavo.cli import direct
+
+def spoiled(name):  # as a library in C does
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ImportError("numpy is broken") from None
+
+direct.import_module = spoiled
+sys.argv = ["octavo", "generate", "a"]
+cli.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a signal ends no process")
+def test_ctrl_c_while_libraries_are_imported_ends_the_process_without_a_word() -> None:
+    # Whoever runs the tests may have Ctrl-C ignored, which is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = subprocess.run([sys.executable, "-c", SPOILED], capture_output=True, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN, lambda *_: None])
+def test_who_hears_ctrl_c_hears_it_again(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with shell.nothing_to_lose():
+            default = handler is signal.default_int_handler
+            assert signal.getsignal(signal.SIGINT) is (signal.SIG_DFL if default else handler)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)

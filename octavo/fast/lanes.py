@@ -24,16 +24,18 @@ from itertools import chain
 from typing import Any
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 
 from octavo.fast import types
 from octavo.fast.emitting import cell, counted, outer
-from octavo.fast.packed import KINDS, LANES, LINE, Kind, order
+from octavo.fast.packed import KINDS, LANES, LINE, STORED, Kind, order
 from octavo.fast.types import emitted
 
 WIDE = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8  # lanes of a register
 ROWS = 6  # rows of x that a product takes at once: with half a panel, twelve sums in sixteen registers
 FEW = 2  # rows that it takes with a whole panel: eight sums, as many as are added to at the same time
+SMALLER = [16.0**-i for i in range(7)] + [1.0]  # what makes nibbles of a word as large as the first
 AHEAD = 4096  # bytes by which a product asks for its weights before it reads them: a page of memory
 BYTE, SHORT, INT, LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 SINGLE, HALVES = ir.FloatType(), ir.HalfType()
@@ -200,6 +202,13 @@ class Writer:
         return stored(SINGLE, 4)
 
 
+def apart(kind: Kind) -> tuple[int, int]:
+    """How many bytes from a lane to the next, and of eight columns."""
+    stored, columns = STORED[kind.bits]
+    size = np.dtype(stored).itemsize
+    return size, size * LANES * 8 // columns
+
+
 @emitted(None, *[types.LONG] * 5, known=1)
 def prepare(builder: Any, number: int, x: Any, blocks: Any, rows: Any, to: Any, sums: Any) -> None:
     """A row of x [in] as products take it, with those that are multiplied at once: one of so many `rows`.
@@ -209,7 +218,7 @@ def prepare(builder: Any, number: int, x: Any, blocks: Any, rows: Any, to: Any, 
     kind = KINDS[number]
     w, half = Writer(builder, 8), Writer(builder, 4)
     turns = ir.Constant(ir.VectorType(INT, 8), [0, 4, 1, 5, 2, 6, 3, 7])
-    smaller = ir.Constant(w.vector(SINGLE), [16.0**-i for i in range(7)] + [1.0])
+    smaller = ir.Constant(w.vector(SINGLE), SMALLER)
     with counted(builder, blocks) as loop:
         here = builder.add(x, w.times(loop, 4 * kind.group))
         row = builder.mul(loop, rows)
@@ -235,13 +244,12 @@ def widen(builder: Any, number: int, block: Any, lane: Any, to: Any) -> None:
     w = Writer(builder, 1)
     half, single = (builder.add(block, w.times(lane, size)) for size in (2, 4))
     scale, minimum = w.scales(kind, half if kind.scale == "<f2" else single, 0)
-    size = {"nibbles": 4, "bytes": 1, "float32": 4}.get(kind.bits, 2)
-    eight = size * LANES * (1 if kind.bits == "nibbles" else 8)
+    size, eight = apart(kind)
     weights = builder.add(w.beyond(block, kind.header), w.times(lane, size))
     for i, column in enumerate(order(kind).tolist()):
         found = w.reader(kind, w.beyond(weights, eight * (i // 8)))(i % 8, 0)
         if kind.bits == "nibbles":
-            found = builder.fmul(found, w.constant(16.0 ** -(i % 8) if i % 8 < 7 else 1.0, SINGLE))
+            found = builder.fmul(found, w.constant(SMALLER[i % 8], SINGLE))
         if scale is not None:
             found = builder.fmul(found, scale)
             found = found if minimum is None else builder.fadd(found, minimum)
@@ -270,8 +278,7 @@ def product(
     w = Writer(builder)
     taken = LANES if rows <= FEW else min(2 * w.lanes, LANES)
     lanes = range(0, taken, w.lanes)
-    size = {"nibbles": 4, "bytes": 1, "float32": 4}.get(kind.bits, 2)  # bytes from lane to lane
-    eight = size * LANES * (1 if kind.bits == "nibbles" else 8)  # and of eight columns
+    size, eight = apart(kind)
     totals, s = ([w.variables(len(lanes)) for _ in range(rows)] for _ in range(2))
     with counted(builder, ir.Constant(LONG, LANES // taken)) as part:
         first = w.times(part, taken)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,25 @@ def test_ctrl_c_while_libraries_are_imported_ends_the_process_without_a_word() -
     done = subprocess.run([sys.executable, "-c", SPOILED], capture_output=True, text=True)
     signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a signal ends no process")
+def test_so_does_one_while_jax_is(tmp_path: Path) -> None:
+    jax = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    pass  # and training goes on
+"""
+    (tmp_path / "jax.py").write_text(jax)
+    (tmp_path / "text.txt").write_text("to be or not to be " * 50)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "-m", "octavo", "train", "text.txt", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN, lambda *_: None])

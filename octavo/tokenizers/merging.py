@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -35,9 +36,13 @@ class Merging:
         joined = any(step.get("add_prefix_space") for step in tokenizer_json.parts(before))
         self.left = FEW if ASCII.issuperset(patterns) and not joined else 0
         self.splits = [ascii_twin(pattern) for pattern in patterns] if self.left else []
-        self.vocab, self.whole = model["vocab"], model["ignore_merges"]
-        self.ranks = {pair: rank for rank, pair in enumerate(model["merges"])} if self.left else {}
+        self.vocab, self.whole, self.merges = model["vocab"], model["ignore_merges"], model["merges"]
         self.apart = [token["content"] for token in document["added_tokens"] if not token["special"]]
+
+    @cached_property
+    def ranks(self) -> dict[tuple[str, ...], int]:
+        """Where in the list each merge is, made for the first text that is encoded here."""
+        return {pair: rank for rank, pair in enumerate(self.merges)}
 
     def encode(self, text: str) -> list[int] | None:
         """The ids of a text, with nothing put around it; None if it is one for the library."""
